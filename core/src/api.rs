@@ -1,0 +1,420 @@
+//! The closed vocabulary between a node and its driver: facts in, requests in, effects out.
+
+use crate::bounded::List;
+use crate::ids::{BatchId, CallerId, Epoch, LoadId, MessageRef, Name, PeerId, StreamId};
+use crate::limits::ADDRESSES;
+use crate::record::{Key, KeyBytes, Kind};
+use crate::ticket::{Ticket, TicketSecret};
+use crate::time::{Duration, Instant, WallClock};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::net::SocketAddr;
+
+/// A fact: it happened, it cannot be refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input<'a> {
+    /// Time has passed; send one when the deadline is due.
+    Tick,
+    /// A listener accepted `stream` (an odd id that was never used before).
+    StreamAccepted { stream: StreamId, remote: SocketAddr },
+    /// A dial succeeded.
+    StreamConnected { stream: StreamId, local: SocketAddr },
+    /// A dial failed or timed out; the stream id is spent.
+    DialFailed { stream: StreamId, why: DialFailure },
+    /// Bytes were read, never more than `Node::read_budget` allowed.
+    StreamData { stream: StreamId, bytes: &'a [u8] },
+    /// The outstanding write of this stream was taken whole by the carrier.
+    StreamWritten { stream: StreamId },
+    /// The stream is over, whoever ended it. The last word about it.
+    StreamClosed { stream: StreamId, why: StreamEnd },
+    /// Every batch up to and including this one is on stable storage.
+    Persisted { batch: BatchId },
+    /// A commit failed. What of this and later batches is on disk is unknown until the next start.
+    PersistFailed { batch: BatchId },
+    /// The answer to a `Load`.
+    Loaded { load: LoadId, answer: Answer },
+    /// What the wall clock says now. At start, and whenever it was set.
+    WallClock(WallClock),
+    /// Where this node can be reached, as far as the machine knows.
+    LocalAddresses(List<SocketAddr, ADDRESSES>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DialFailure {
+    Refused,
+    Unreachable,
+    TimedOut,
+    /// No descriptor, no memory, or something else on this side.
+    Local,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// The peer ended its side in good order.
+    Finished,
+    /// Reset, broken or timed out.
+    Broken,
+    /// This side closed it, by `Output::Close`.
+    Local,
+}
+
+/// The answer of storage to one `Load`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    Page(Page),
+    /// Something in the range cannot be read.
+    Damaged,
+}
+
+/// Records in order of their keys. `complete` is false if `max_bytes` ended it early; at least one record is in a
+/// page if the range holds one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    pub records: Vec<(KeyBytes, Bytes)>,
+    pub complete: bool,
+}
+
+/// A request: it may be refused, and then it comes back whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Write a message. Answered by `Event::Queued` when it is durable. With `fresh`, the caller vouches that it drew
+    /// `caller` at random just now; without, the id is looked up first, and an old one answers with its old message.
+    Send {
+        peer: PeerId,
+        caller: CallerId,
+        fresh: bool,
+        body: Bytes,
+    },
+    /// Store an invitation. Answered by `Event::InviteStored` when it is durable: then the ticket may be shown.
+    Invite {
+        secret: TicketSecret,
+        expires: WallClock,
+    },
+    /// Become a contact of who made the ticket. Answered by `Event::ContactChanged` when it is durable; dials until
+    /// the inviter answers.
+    Add {
+        ticket: Box<Ticket>,
+        petname: Name,
+    },
+    Rename {
+        peer: PeerId,
+        petname: Name,
+    },
+    /// Take the contact off the list. Heads and cursors stay, so that adding it again goes on from there.
+    Remove {
+        peer: PeerId,
+    },
+    Block {
+        peer: PeerId,
+        blocked: bool,
+    },
+    Verify {
+        peer: PeerId,
+        verified: bool,
+    },
+    /// The user has seen the first `ordinal` messages received in this conversation.
+    MarkRead {
+        peer: PeerId,
+        ordinal: u64,
+    },
+    SetNickname {
+        nickname: Option<Name>,
+    },
+    /// Addresses for the peer record that the machine cannot know.
+    Advertise {
+        addresses: List<SocketAddr, ADDRESSES>,
+    },
+    /// The user is looking: try to reach this contact now, whatever the backoff says.
+    Reach {
+        peer: PeerId,
+    },
+    /// Make everything durable, close every session in good order, then `Event::Stopped`.
+    Shutdown,
+}
+
+/// A refused request, whole, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub command: Command,
+    pub why: Refusal,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no such contact")]
+    UnknownContact,
+    #[error("the message is empty")]
+    Empty,
+    #[error("the message is longer than {} bytes", crate::limits::BODY_BYTES)]
+    TooLong,
+    #[error("the message is not UTF-8 text")]
+    NotText,
+    #[error("too many messages wait for this contact")]
+    QueueFull,
+    #[error("the disk is behind; try again")]
+    Busy,
+    #[error("another contact has this name")]
+    NameTaken,
+    #[error("this ticket is your own")]
+    OwnTicket,
+    #[error("there are too many contacts")]
+    TooManyContacts,
+    #[error("there are too many open invitations")]
+    TooManyInvites,
+    #[error("the store failed; nothing more is promised until the next start")]
+    StoreFailed,
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// An effect that the driver carries out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Connect; report `StreamConnected` or `DialFailed` within `timeout`.
+    Dial { stream: StreamId, remote: SocketAddr, timeout: Duration },
+    /// Hand these bytes to the carrier in order. The next write of this stream comes only after `StreamWritten`.
+    Write { stream: StreamId, bytes: Bytes },
+    /// End the stream: at once, or after what was handed over is sent. Report `StreamClosed`.
+    Close { stream: StreamId, flush: bool },
+    /// The read budget of this stream was 0 and is not any more.
+    ReadReady { stream: StreamId },
+    /// Make this batch durable as one, after all earlier ones.
+    Persist(Batch),
+    /// Read records. The answer must see every batch emitted before this, and none that was emitted later in part.
+    Load { load: LoadId, range: KeyRange },
+    /// Something the front end may want to know. Never the only place where it is written.
+    Event(Event),
+}
+
+/// Writes that become durable together or not at all. `None` removes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    pub id: BatchId,
+    pub writes: Vec<(KeyBytes, Option<Bytes>)>,
+}
+
+/// Keys `first..=last`, as many records as fit `max_bytes` of keys and values, but at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRange {
+    pub first: KeyBytes,
+    pub last: KeyBytes,
+    pub max_bytes: u32,
+}
+
+impl KeyRange {
+    #[must_use]
+    pub fn new(first: &Key, last: &Key, max_bytes: u32) -> Self {
+        Self { first: first.encode(), last: last.encode(), max_bytes }
+    }
+}
+
+/// What happened, for front ends. Everything that a person may see as proof left `poll` only after its batch was
+/// durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The first batch is durable; the node dials and answers from now on.
+    Ready,
+    /// Contract 1. `duplicate`: the caller's id was known, and this is the message it named.
+    Queued {
+        peer: PeerId,
+        caller: CallerId,
+        message: MessageRef,
+        duplicate: bool,
+        delivered: bool,
+    },
+    /// A `Send` that was accepted for lookup could not be answered.
+    SendFailed {
+        peer: PeerId,
+        caller: CallerId,
+        why: Refusal,
+    },
+    /// Contract 2, seen from the author: `first..=last` of this epoch are on the recipient's stable storage.
+    Delivered {
+        peer: PeerId,
+        epoch: Epoch,
+        first: u64,
+        last: u64,
+    },
+    /// A message was stored. `arrival` is its number in this profile, `ordinal` in this conversation.
+    Received {
+        peer: PeerId,
+        arrival: u64,
+        ordinal: u64,
+        message: MessageRef,
+        kind: Kind,
+        claimed: WallClock,
+        body: Bytes,
+    },
+    /// Entries `first..=last` of the peer's feed are missing while later ones are here; they were asked for.
+    Gap {
+        peer: PeerId,
+        epoch: Epoch,
+        first: u64,
+        last: u64,
+    },
+    /// A gap was filled.
+    GapFilled {
+        peer: PeerId,
+        epoch: Epoch,
+        first: u64,
+        last: u64,
+    },
+    InviteStored {
+        secret: TicketSecret,
+    },
+    /// A contact's record changed; read it from the store.
+    ContactChanged {
+        peer: PeerId,
+        change: ContactChange,
+    },
+    ProfileChanged,
+    /// A session stands.
+    Connected {
+        peer: PeerId,
+        remote: SocketAddr,
+        initiator: bool,
+    },
+    Disconnected {
+        peer: PeerId,
+        why: SessionEnd,
+    },
+    /// One try to reach a contact, and what came of it.
+    Attempt {
+        peer: PeerId,
+        remote: SocketAddr,
+        outcome: AttemptOutcome,
+    },
+    /// The next try to reach a contact is due then.
+    NextAttempt {
+        peer: PeerId,
+        at: Instant,
+    },
+    /// A stream was turned away.
+    Rejected {
+        remote: SocketAddr,
+        peer: Option<PeerId>,
+        why: Rejection,
+    },
+    /// A contact sent what a correct peer does not send.
+    Misbehaved {
+        peer: PeerId,
+        what: String,
+    },
+    /// The store failed; the program should end and say so.
+    StoreFailed,
+    /// Everything is closed; the program may end.
+    Stopped,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContactChange {
+    /// Added by the user from a ticket; not answered yet.
+    Added,
+    /// The inviter answered, or someone presented our ticket.
+    Established,
+    /// The inviter turned our ticket down.
+    Refused(TicketRefusal),
+    Renamed,
+    Removed,
+    Blocked,
+    Unblocked,
+    Verified,
+    Unverified,
+    /// New addresses.
+    Record,
+    Read,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TicketRefusal {
+    Unknown,
+    Expired,
+    Spent,
+    /// The inviter has no room for another contact.
+    Full,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// The peer said goodbye.
+    Closed,
+    /// The stream ended without goodbye.
+    Lost,
+    /// A ping stayed unanswered.
+    Silent,
+    /// A newer or preferred session took over.
+    Replaced,
+    /// This side closed it: shutdown, block or removal.
+    Local,
+    /// Something was wrong with what came.
+    Misbehaved,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    Connected,
+    /// Another session was faster.
+    Superseded,
+    DialFailed(DialFailure),
+    /// The stream opened, but who answered did not complete the handshake as this peer.
+    HandshakeFailed,
+    /// The peer answered, and does not want us.
+    Refused,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// Too many streams that are not yet known.
+    HalfOpen,
+    /// Not a handshake for this peer.
+    NotForUs,
+    /// The handshake did not check out.
+    BadHandshake,
+    /// It took too long.
+    Slow,
+    /// A valid peer that is no contact and brought no ticket.
+    Stranger,
+    Ticket(TicketRefusal),
+    Blocked,
+}
+
+/// Counts since the start; for `status`, and for tests that ask whether something was noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    pub rejected_half_open: u64,
+    pub rejected_not_for_us: u64,
+    pub rejected_bad_handshake: u64,
+    pub rejected_slow: u64,
+    pub rejected_stranger: u64,
+    pub rejected_ticket: u64,
+    pub rejected_blocked: u64,
+    pub misbehaved: u64,
+    pub sessions: u64,
+    pub entries_sent: u64,
+    pub entries_received: u64,
+    pub duplicates: u64,
+    pub batches: u64,
+    pub loads: u64,
+}
+
+/// What a driver commits through, on a thread of its own.
+pub trait Store: Send {
+    /// Make the batches durable, in order, each as one. They may share one fsync.
+    ///
+    /// # Errors
+    /// `StoreError` if anything failed. What is on disk is then unknown; the store must not be used again.
+    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError>;
+    /// Nothing more will come: leave the store so that the next start is quick.
+    fn close(&mut self);
+}
+
+/// What a driver reads through, on a thread of its own. It sees everything that `commit` returned for.
+pub trait Loader: Send {
+    fn load(&mut self, range: &KeyRange) -> Answer;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreError(pub String);

@@ -1,0 +1,166 @@
+//! The keys of this installation's person: one seed on disk, everything else derived at load.
+
+use crate::ids::{ConversationId, EntryHash, Epoch, PeerId, Tag};
+use core::fmt;
+use ed25519_compact::{KeyPair, Seed, Signature};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// The 32-byte seed of an identity, as it is stored. All zero is not a seed.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct IdentitySecret([u8; 32]);
+
+impl IdentitySecret {
+    /// `None` for the all-zero seed.
+    #[must_use]
+    pub fn new(seed: [u8; 32]) -> Option<Self> {
+        (seed != [0; 32]).then_some(Self(seed))
+    }
+
+    /// For the one file that stores it.
+    #[must_use]
+    pub const fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for IdentitySecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdentitySecret(..)")
+    }
+}
+
+/// Signs, tags and names as one person.
+pub struct Identity {
+    keys: KeyPair,
+    peer: PeerId,
+    tag_key: [u8; 32],
+}
+
+impl Identity {
+    /// `None` if the seed makes no valid key (none is known that does so).
+    #[must_use]
+    pub fn new(secret: &IdentitySecret) -> Option<Self> {
+        let keys = KeyPair::try_from_seed(Seed::new(secret.0)).ok()?;
+        let peer = PeerId::new(*keys.pk).ok()?;
+        let tag_key = blake3::derive_key("peerlink 2026-11 v1 entry tag", &secret.0);
+        Some(Self { keys, peer, tag_key })
+    }
+
+    #[must_use]
+    pub const fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Ed25519 (RFC 8032) over `domain`, a zero byte, and `message`.
+    #[must_use]
+    pub fn sign(&self, domain: &str, message: &[u8]) -> [u8; 64] {
+        *self.keys.sk.sign(signed_bytes(domain, message), None)
+    }
+
+    /// The author's own proof that it wrote this entry: only this identity can make it or check it.
+    #[must_use]
+    pub fn tag(&self, conversation: &ConversationId, epoch: &Epoch, seq: u64, hash: &EntryHash) -> Tag {
+        let mut hasher = blake3::Hasher::new_keyed(&self.tag_key);
+        hasher.update(&conversation.0).update(&epoch.0).update(&seq.to_be_bytes()).update(&hash.0);
+        let mut tag = [0; 16];
+        hasher.finalize_xof().fill(&mut tag);
+        Tag(tag)
+    }
+}
+
+impl Drop for Identity {
+    fn drop(&mut self) {
+        self.tag_key.zeroize();
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Identity").field(&self.peer).finish()
+    }
+}
+
+fn signed_bytes(domain: &str, message: &[u8]) -> alloc::vec::Vec<u8> {
+    [domain.as_bytes(), &[0], message].concat()
+}
+
+/// Whether `peer` signed `message` under `domain`. Strict: canonical, no small order.
+#[must_use]
+pub fn verify(peer: &PeerId, domain: &str, message: &[u8], signature: &[u8; 64]) -> bool {
+    ed25519_compact::PublicKey::new(*peer.as_bytes())
+        .verify(signed_bytes(domain, message), &Signature::new(*signature))
+        .is_ok()
+}
+
+/// The conversation of two peers: the same for both.
+#[must_use]
+pub fn conversation_id(a: &PeerId, b: &PeerId) -> ConversationId {
+    let (low, high) = if a <= b { (a, b) } else { (b, a) };
+    let mut hasher = blake3::Hasher::new_derive_key("peerlink 2026-11 v1 conversation");
+    hasher.update(low.as_bytes()).update(high.as_bytes());
+    ConversationId(*hasher.finalize().as_bytes())
+}
+
+/// The 60 digits that two people compare to be sure that nobody stands between them: twelve groups of five, the same
+/// on both sides. Iterated 5,200 times, as Signal's fingerprints are, to make a near match costly.
+#[must_use]
+pub fn safety_number(a: &PeerId, b: &PeerId) -> alloc::string::String {
+    use core::fmt::Write as _;
+    let (low, high) = if a <= b { (a, b) } else { (b, a) };
+    let mut out = alloc::string::String::new();
+    for peer in [low, high] {
+        let mut state = blake3::derive_key("peerlink 2026-11 v1 safety number", peer.as_bytes());
+        for _ in 0..5_200 {
+            state = blake3::keyed_hash(&state, peer.as_bytes()).into();
+        }
+        let mut digits = [0; 30];
+        blake3::Hasher::new_keyed(&state).finalize_xof().fill(&mut digits);
+        for group in digits.chunks(5) {
+            let value = group.iter().fold(0u64, |value, byte| (value << 8) | u64::from(*byte));
+            let space = if out.is_empty() { "" } else { " " };
+            // Writing into a String cannot fail.
+            let _ = write!(out, "{space}{:05}", value % 100_000);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(seed: u8) -> Identity {
+        Identity::new(&IdentitySecret::new([seed; 32]).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn signatures_bind_domain_message_and_signer() {
+        let (alice, bob) = (identity(1), identity(2));
+        let signature = alice.sign("d", b"m");
+        assert!(verify(&alice.peer(), "d", b"m", &signature));
+        assert!(!verify(&bob.peer(), "d", b"m", &signature));
+        assert!(!verify(&alice.peer(), "e", b"m", &signature));
+        for bit in 0..512 {
+            let mut wrong = signature;
+            wrong[bit / 8] ^= 1 << (bit % 8);
+            assert!(!verify(&alice.peer(), "d", b"m", &wrong), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn both_sides_read_the_same_sixty_digits() {
+        let (alice, bob) = (identity(1).peer(), identity(2).peer());
+        let number = safety_number(&alice, &bob);
+        assert_eq!(number, safety_number(&bob, &alice));
+        assert_eq!(number.chars().filter(char::is_ascii_digit).count(), 60);
+        assert_ne!(number, safety_number(&alice, &identity(3).peer()));
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let secret = IdentitySecret::new([0xAB; 32]).unwrap();
+        assert_eq!(alloc::format!("{secret:?}"), "IdentitySecret(..)");
+        assert!(!alloc::format!("{:?}", identity(0xAB)).to_lowercase().contains("abab"));
+        assert!(IdentitySecret::new([0; 32]).is_none());
+    }
+}

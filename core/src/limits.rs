@@ -1,0 +1,138 @@
+//! Every capacity of the core, and what must hold between them. Nothing elsewhere may name one of its own.
+
+use crate::time::Duration;
+
+// --- what people write -------------------------------------------------------------------------------------------
+
+/// Largest message body, in bytes of UTF-8.
+pub const BODY_BYTES: usize = 64 * 1024;
+/// Longest nickname or petname, in bytes of UTF-8.
+pub const NAME_BYTES: usize = 32;
+/// Contacts of one profile, removed ones included: their heads are kept.
+pub const CONTACTS: usize = 1024;
+/// Invitations that are open or spent and not yet expired.
+pub const INVITES: usize = 64;
+/// Messages to one contact that are queued and not yet acknowledged.
+pub const UNACKNOWLEDGED: u64 = 100_000;
+/// Addresses in a ticket, a peer record, or a local configuration.
+pub const ADDRESSES: usize = 8;
+/// Home relays named in a peer record.
+pub const RELAYS: usize = 4;
+
+// --- feeds -------------------------------------------------------------------------------------------------------
+
+/// Ranges beyond the first gap of a feed, on disk and in a have-vector.
+pub const RANGES: usize = 8;
+/// Feeds in one have-vector: both authors' open epochs.
+pub const HAVE_FEEDS: usize = 16;
+/// Open epochs of one author in one conversation.
+pub const OPEN_EPOCHS: usize = 8;
+/// Heads of other feeds named in an entry's header.
+pub const ENTRY_HEADS: usize = 4;
+/// Entries of one page or one run.
+pub const RUN_ENTRIES: usize = 512;
+
+// --- carriers ----------------------------------------------------------------------------------------------------
+
+/// Largest sealed record on a stream, its length field not counted: Noise messages end at 65,535 bytes.
+pub const RECORD_BYTES: usize = 65_535;
+/// Length field in front of every record on a stream.
+pub const RECORD_PREFIX: usize = 2;
+/// Authentication tag of a sealed record.
+pub const SEAL_BYTES: usize = 16;
+/// Largest plaintext of a sealed record that we make.
+pub const PLAINTEXT_BYTES: usize = 32 * 1024;
+/// Largest body of one frame.
+pub const FRAME_BYTES: usize = 16 * 1024;
+/// Frames of one record; more is misbehaviour.
+pub const RECORD_FRAMES: usize = 4096;
+/// A body longer than this travels in chunks.
+pub const INLINE_BODY_BYTES: usize = 8 * 1024;
+/// Bytes of body in one chunk.
+pub const CHUNK_BYTES: usize = 15 * 1024;
+/// Largest handshake message; what an unauthenticated peer can make us hold is one of them.
+pub const HANDSHAKE_BYTES: usize = 1024;
+/// Largest signed peer record (fits a BEP 44 value).
+pub const PEER_RECORD_BYTES: usize = 1000;
+/// What one stream buffers of ciphertext: one record in full and its length.
+pub const STREAM_BUFFER_BYTES: usize = RECORD_BYTES + RECORD_PREFIX;
+
+/// Streams accepted whose peer is not yet known: in all, and from one IPv4 address or IPv6 /64.
+pub const HALF_OPEN: usize = 256;
+pub const HALF_OPEN_PER_SOURCE: usize = 8;
+/// Streams in all.
+pub const STREAMS: usize = 4096;
+/// Sessions with one peer at once, while an overlap is being resolved.
+pub const SESSIONS_PER_PEER: usize = 4;
+/// Addresses of one peer tried at the same time.
+pub const PARALLEL_DIALS: usize = 4;
+
+// --- queues ------------------------------------------------------------------------------------------------------
+
+/// Bytes of entries that one peer may have on the way to us beyond what we acknowledged.
+pub const CREDIT_BYTES: u32 = 512 * 1024;
+/// What an entry costs of the credit beside its body.
+pub const ENTRY_COST: u32 = 256;
+/// Entries on the way to one peer and not yet acknowledged.
+pub const IN_FLIGHT: usize = 4096;
+/// Bytes of entries held ready for one peer; the rest waits on disk.
+pub const READY_BYTES: usize = 256 * 1024;
+/// Bodies in chunks that later entries may overtake.
+pub const OVERTAKEN: usize = 4;
+/// Batches given to storage and not yet confirmed.
+pub const BATCHES: usize = 4;
+/// Bytes of writes that are not yet durable; beyond, streams are not read and commands are refused.
+pub const UNPERSISTED_BYTES: usize = 8 * 1024 * 1024;
+/// Promises that wait for a batch.
+pub const PROMISES: usize = 65_536;
+/// Sends whose caller's id is being looked up.
+pub const LOOKUPS: usize = 256;
+/// Questions to storage under way: in all, and for one peer.
+pub const LOADS: usize = 16;
+/// Bytes of one answered page.
+pub const PAGE_BYTES: usize = 64 * 1024;
+/// Longest key of a stored record.
+pub const KEY_BYTES: usize = 40;
+
+// --- time --------------------------------------------------------------------------------------------------------
+
+/// A handshake that takes longer is closed.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A driver gives up a dial after this.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Head start of one address of a peer over the next (RFC 8305, section 5).
+pub const DIAL_STAGGER: Duration = Duration::from_millis(250);
+/// What is offered and unanswered for three round trips, and at least this long, sends a ping; so long again without
+/// an answer ends the session.
+pub const LIVENESS_MIN: Duration = Duration::from_secs(5);
+/// A session that heard nothing for this long sends a ping, so that "connected" stays true.
+pub const IDLE_PING: Duration = Duration::from_secs(90);
+/// Retry of an unanswered offer and of a failed dial: from, doubling to, with full jitter.
+pub const RETRY_FIRST: Duration = Duration::from_secs(5);
+pub const RETRY_MAX: Duration = Duration::from_secs(15 * 60);
+/// The losing session of an overlap waits at most this long for the winner to prove itself.
+pub const OVERLAP_MAX: Duration = Duration::from_secs(10);
+/// Orderly shutdown waits at most this long for streams to take their last bytes.
+pub const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
+/// A session seals at most this many records with one key.
+pub const SESSION_RECORDS: u64 = 1 << 32;
+/// A peer record is renewed this long before it expires.
+pub const RECORD_LIFETIME: Duration = Duration::from_secs(72 * 3600);
+
+const _: () = {
+    assert!(PLAINTEXT_BYTES + SEAL_BYTES <= RECORD_BYTES, "a record holds the plaintext and its tag");
+    assert!(FRAME_BYTES < PLAINTEXT_BYTES, "a frame fits a record with room for another");
+    assert!(CHUNK_BYTES < FRAME_BYTES, "a chunk and its header fit a frame");
+    assert!(INLINE_BODY_BYTES + 1024 < FRAME_BYTES, "an inline body and its header fit a frame");
+    assert!(BODY_BYTES + (ENTRY_COST as usize) <= CREDIT_BYTES as usize, "the largest body fits the credit");
+    assert!(
+        (CREDIT_BYTES / ENTRY_COST) as usize <= IN_FLIGHT,
+        "the credit ends before the table of what is in flight"
+    );
+    assert!(HANDSHAKE_BYTES <= STREAM_BUFFER_BYTES);
+    assert!(PEER_RECORD_BYTES < FRAME_BYTES);
+    assert!(HALF_OPEN_PER_SOURCE <= HALF_OPEN && HALF_OPEN < STREAMS);
+    assert!(2 * OPEN_EPOCHS <= HAVE_FEEDS, "a have-vector names every open epoch of both");
+    assert!(READY_BYTES >= BODY_BYTES + PAGE_BYTES);
+    assert!(UNPERSISTED_BYTES > CREDIT_BYTES as usize);
+};

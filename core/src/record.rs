@@ -1,0 +1,446 @@
+//! What is on disk: keys in an ordered map of bytes, and values that begin with a format version and a sealing id
+//! (0 = not sealed). A format of its own, apart from the wire: golden vectors freeze both.
+//!
+//! | table | key after the table byte | value | written by |
+//! |---|---|---|---|
+//! | `Profile` | – | [`Profile`] | start, settings |
+//! | `Counters` | – | [`Counters`] | every batch that stores received entries |
+//! | `Contact` | PeerId | [`Contact`] | contacts |
+//! | `Invite` | hash of the secret | [`Invite`] | contacts |
+//! | `Conversation` | number | [`Conversation`] | every batch that stores entries |
+//! | `Feed` | number | [`Feed`] | every batch that moves a head or a cursor |
+//! | `Entry` | feed, seq | [`Entry`] | once an entry |
+//! | `Order` | conversation, lamport, author rank, epoch, seq | feed number | once an entry |
+//! | `Arrival` | arrival number | [`Place`] | once a received entry |
+//! | `Caller` | conversation, caller's id | [`Place`] | once an own entry |
+//!
+//! Integers in keys are big-endian, so that byte order is their order. Tables up to `Feed` restore a node; the rest
+//! is history, read by page.
+
+use crate::bounded::List;
+use crate::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, InviteId, Name, PeerId, Tag};
+use crate::limits::{ADDRESSES, ENTRY_HEADS, KEY_BYTES, RANGES};
+use crate::time::WallClock;
+use bytes::Bytes;
+use core::net::SocketAddr;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Version of every stored record and of the whole store.
+pub const FORMAT: u8 = 1;
+/// Sealing id of a record that is not encrypted.
+pub const NOT_SEALED: u8 = 0;
+
+/// A record that is not what was written: it fails to decode, or its version or sealing is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CorruptRecord {
+    #[error("a stored record has no valid key")]
+    Key,
+    #[error("a stored record in table {0} does not decode")]
+    Value(u8),
+    #[error("a stored record in table {table} has format {found}, this program knows {FORMAT}")]
+    Newer { table: u8, found: u8 },
+    #[error("a stored record in table {0} is sealed, this program cannot open it")]
+    Sealed(u8),
+    #[error("a stored record names {0}, which is not there")]
+    Dangling(&'static str),
+}
+
+/// The bytes of a key.
+pub type KeyBytes = heapless::Vec<u8, KEY_BYTES>;
+
+/// The tables, by the first byte of their keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Table {
+    Profile = 1,
+    Counters = 2,
+    Contact = 3,
+    Invite = 4,
+    Conversation = 5,
+    Feed = 6,
+    Entry = 0x10,
+    Order = 0x11,
+    Arrival = 0x12,
+    Caller = 0x13,
+}
+
+/// Keys from the first to this one (exclusive) are what [`crate::Restore`] wants to see, in order.
+pub const RESTORE_END: u8 = Table::Entry as u8;
+
+/// The place of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    Profile,
+    Counters,
+    Contact(PeerId),
+    Invite(InviteId),
+    Conversation(ConversationNo),
+    Feed(FeedNo),
+    Entry { feed: FeedNo, seq: u64 },
+    Order(OrderKey),
+    Arrival(u64),
+    Caller { conversation: ConversationNo, caller: CallerId },
+}
+
+/// Where an entry stands in its conversation: an order that both sides compute alike from what is authenticated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OrderKey {
+    pub conversation: ConversationNo,
+    pub lamport: u64,
+    /// 0 for the author with the lower PeerId, 1 for the other.
+    pub rank: u8,
+    pub epoch: Epoch,
+    pub seq: u64,
+}
+
+impl OrderKey {
+    /// Before everything in the conversation.
+    #[must_use]
+    pub const fn first(conversation: ConversationNo) -> Self {
+        Self { conversation, lamport: 0, rank: 0, epoch: Epoch([0; 16]), seq: 0 }
+    }
+
+    /// After everything in the conversation.
+    #[must_use]
+    pub const fn last(conversation: ConversationNo) -> Self {
+        Self { conversation, lamport: u64::MAX, rank: u8::MAX, epoch: Epoch([0xff; 16]), seq: u64::MAX }
+    }
+}
+
+impl Key {
+    #[must_use]
+    pub const fn table(&self) -> Table {
+        match self {
+            Self::Profile => Table::Profile,
+            Self::Counters => Table::Counters,
+            Self::Contact(_) => Table::Contact,
+            Self::Invite(_) => Table::Invite,
+            Self::Conversation(_) => Table::Conversation,
+            Self::Feed(_) => Table::Feed,
+            Self::Entry { .. } => Table::Entry,
+            Self::Order(_) => Table::Order,
+            Self::Arrival(_) => Table::Arrival,
+            Self::Caller { .. } => Table::Caller,
+        }
+    }
+
+    #[must_use]
+    pub fn encode(&self) -> KeyBytes {
+        let mut out = KeyBytes::new();
+        let mut put = |bytes: &[u8]| {
+            // The longest key is `Order` with 38 bytes, which a test holds against `KEY_BYTES`.
+            let fits = out.extend_from_slice(bytes);
+            debug_assert!(fits.is_ok());
+        };
+        put(&[self.table() as u8]);
+        match self {
+            Self::Profile | Self::Counters => {}
+            Self::Contact(peer) => put(peer.as_bytes()),
+            Self::Invite(id) => put(&id.0),
+            Self::Conversation(no) => put(&no.0.to_be_bytes()),
+            Self::Feed(no) => put(&no.0.to_be_bytes()),
+            Self::Entry { feed, seq } => {
+                put(&feed.0.to_be_bytes());
+                put(&seq.to_be_bytes());
+            }
+            Self::Order(order) => {
+                put(&order.conversation.0.to_be_bytes());
+                put(&order.lamport.to_be_bytes());
+                put(&[order.rank]);
+                put(&order.epoch.0);
+                put(&order.seq.to_be_bytes());
+            }
+            Self::Arrival(number) => put(&number.to_be_bytes()),
+            Self::Caller { conversation, caller } => {
+                put(&conversation.0.to_be_bytes());
+                put(&caller.0);
+            }
+        }
+        out
+    }
+
+    /// # Errors
+    /// `CorruptRecord::Key` if the bytes are not what `encode` makes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CorruptRecord> {
+        fn all<const N: usize>(bytes: &[u8]) -> Result<[u8; N], CorruptRecord> {
+            bytes.try_into().map_err(|_| CorruptRecord::Key)
+        }
+        fn part<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], CorruptRecord> {
+            let (head, rest) = bytes.split_first_chunk::<N>().ok_or(CorruptRecord::Key)?;
+            *bytes = rest;
+            Ok(*head)
+        }
+        let (table, mut rest) = bytes.split_first().ok_or(CorruptRecord::Key)?;
+        let key = match *table {
+            1 => Self::Profile,
+            2 => Self::Counters,
+            3 => Self::Contact(PeerId::new(part(&mut rest)?).map_err(|_| CorruptRecord::Key)?),
+            4 => Self::Invite(InviteId(part(&mut rest)?)),
+            5 => Self::Conversation(ConversationNo(u32::from_be_bytes(part(&mut rest)?))),
+            6 => Self::Feed(FeedNo(u32::from_be_bytes(part(&mut rest)?))),
+            0x10 => Self::Entry {
+                feed: FeedNo(u32::from_be_bytes(part(&mut rest)?)),
+                seq: u64::from_be_bytes(part(&mut rest)?),
+            },
+            0x11 => Self::Order(OrderKey {
+                conversation: ConversationNo(u32::from_be_bytes(part(&mut rest)?)),
+                lamport: u64::from_be_bytes(part(&mut rest)?),
+                rank: u8::from_be_bytes(part(&mut rest)?),
+                epoch: Epoch(part(&mut rest)?),
+                seq: u64::from_be_bytes(part(&mut rest)?),
+            }),
+            0x12 => Self::Arrival(u64::from_be_bytes(part(&mut rest)?)),
+            0x13 => Self::Caller {
+                conversation: ConversationNo(u32::from_be_bytes(part(&mut rest)?)),
+                caller: CallerId(part(&mut rest)?),
+            },
+            _ => return Err(CorruptRecord::Key),
+        };
+        all::<0>(rest)?;
+        Ok(key)
+    }
+}
+
+/// A value that a table holds.
+pub trait Record: Serialize + DeserializeOwned {
+    const TABLE: Table;
+
+    #[must_use]
+    fn encode(&self) -> Bytes {
+        let start = alloc::vec![FORMAT, NOT_SEALED];
+        // Serialising into a growing vector cannot fail: our records hold no maps, no unsized sequences.
+        Bytes::from(postcard::to_extend(self, start).unwrap_or_default())
+    }
+
+    /// # Errors
+    /// `CorruptRecord` if the version or sealing is unknown, or the rest is not exactly one record.
+    fn decode(bytes: &[u8]) -> Result<Self, CorruptRecord> {
+        let table = Self::TABLE as u8;
+        let (&[format, sealing], body) = bytes.split_first_chunk::<2>().ok_or(CorruptRecord::Value(table))?;
+        if format != FORMAT {
+            return Err(CorruptRecord::Newer { table, found: format });
+        }
+        if sealing != NOT_SEALED {
+            return Err(CorruptRecord::Sealed(table));
+        }
+        match postcard::take_from_bytes::<Self>(body) {
+            Ok((record, [])) => Ok(record),
+            _ => Err(CorruptRecord::Value(table)),
+        }
+    }
+}
+
+macro_rules! record {
+    ($name:ident) => {
+        impl Record for $name {
+            const TABLE: Table = Table::$name;
+        }
+    };
+}
+record!(Profile);
+record!(Counters);
+record!(Contact);
+record!(Invite);
+record!(Conversation);
+record!(Feed);
+record!(Entry);
+
+/// The installation itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    pub epoch: Epoch,
+    /// How often this installation was started: it orders handshakes across restarts.
+    pub start: u64,
+    pub nickname: Option<Name>,
+    /// Addresses that the machine cannot know by itself.
+    pub advertised: List<SocketAddr, ADDRESSES>,
+    /// `seq` and addresses of the newest own peer record.
+    pub record_seq: u64,
+    pub record_addresses: List<SocketAddr, ADDRESSES>,
+}
+
+/// What rises with every batch that stores something received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// The newest arrival number; the first is 1.
+    pub arrival: u64,
+    /// Version of our have-vectors.
+    pub version: u64,
+}
+
+/// How far a contact has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContactState {
+    /// We hold this ticket secret and the inviter has not answered yet.
+    Pending {
+        secret: [u8; 16],
+    },
+    Established,
+    /// The inviter turned our ticket down.
+    Refused {
+        secret: [u8; 16],
+        why: u8,
+    },
+    /// Removed by the user: no session, no name, but heads and cursors are kept.
+    Removed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contact {
+    pub state: ContactState,
+    pub petname: Name,
+    /// What the peer calls itself; shown with care, decides nothing.
+    pub nickname: Option<Name>,
+    pub blocked: bool,
+    /// The user compared the safety number.
+    pub verified: bool,
+    pub conversation: ConversationNo,
+    /// Addresses from the ticket.
+    pub ticket_addresses: List<SocketAddr, ADDRESSES>,
+    /// Those addresses of the newest peer record that we may dial.
+    pub record_addresses: List<SocketAddr, ADDRESSES>,
+    pub record_seq: u64,
+    /// The peer record exactly as it was signed; empty if none came yet.
+    pub record: Bytes,
+    pub added: WallClock,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invite {
+    pub expires: WallClock,
+    /// Who became a contact by it; the same peer presenting it again succeeds.
+    pub spent_by: Option<PeerId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conversation {
+    pub peer: PeerId,
+    /// Messages received, ever, and how many of them (in order of arrival) the user has seen.
+    pub received: u64,
+    pub read: u64,
+}
+
+/// Entries `first..=last`, all held. `prev` is what `first` names as the hash before it, `hash` is that of `last`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    pub first: u64,
+    pub last: u64,
+    pub prev: EntryHash,
+    pub hash: EntryHash,
+}
+
+/// The epoch before, its last known number and that entry's hash: named by the first entry of an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochLink {
+    pub epoch: Epoch,
+    pub last: u64,
+    pub hash: EntryHash,
+}
+
+/// One author's run of numbers in one conversation: heads and cursors, never entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feed {
+    pub conversation: ConversationNo,
+    /// Whether this profile's identity wrote it.
+    pub mine: bool,
+    pub epoch: Epoch,
+    /// Everything up to here is held, and the hash of that entry.
+    pub head: u64,
+    pub hash: EntryHash,
+    /// Held beyond the first gap (only of others' feeds, and of what a rollback lost).
+    pub beyond: List<Range, RANGES>,
+    /// Highest logical time in the feed.
+    pub lamport: u64,
+    /// The heads that my newest entry named, so that the next names only what moved.
+    pub heads_named: List<Head, ENTRY_HEADS>,
+    /// Proven by the peer's have-vectors: everything up to here, then ranges beyond.
+    pub acked: u64,
+    pub acked_hash: EntryHash,
+    pub acked_beyond: List<Range, RANGES>,
+    pub link: Option<EpochLink>,
+    /// Known whole, and it will not grow: out of the have-vector.
+    pub closed: bool,
+}
+
+/// The head of a feed that an entry's author had seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub epoch: Epoch,
+    pub seq: u64,
+    pub hash: EntryHash,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    /// A message of UTF-8 text.
+    Text,
+    /// The header of an entry whose body its author took away.
+    Tombstone,
+    /// The author takes back what it replaces, if that was not delivered.
+    Cancel,
+    /// The author has read up to the heads it names.
+    Read,
+}
+
+/// A stored entry: its header, proofs, and what this device knows about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    pub kind: Kind,
+    pub prev: EntryHash,
+    pub hash: EntryHash,
+    pub tag: Tag,
+    pub lamport: u64,
+    /// What the author's clock said.
+    pub claimed: WallClock,
+    pub caller: CallerId,
+    pub heads: List<Head, ENTRY_HEADS>,
+    pub link: Option<EpochLink>,
+    pub replaces: Option<EntryHash>,
+    /// Local arrival number; 0 for own entries.
+    pub arrival: u64,
+    /// Given back by the peer after a loss: raises no new-message event.
+    pub recovered: bool,
+    /// Hash and length of the body, which may have been dropped.
+    pub body_hash: EntryHash,
+    pub body_len: u32,
+    pub body: Bytes,
+}
+
+/// Where an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub feed: FeedNo,
+    pub seq: u64,
+}
+
+/// An index value: so small and so many that it is written by hand. `FORMAT, NOT_SEALED, feed (4), seq (8)`.
+impl Place {
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = [FORMAT, NOT_SEALED, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let (_, rest) = out.split_at_mut(2);
+        if let Some((feed, seq)) = rest.split_first_chunk_mut::<4>() {
+            *feed = self.feed.0.to_be_bytes();
+            seq.copy_from_slice(&self.seq.to_be_bytes());
+        }
+        Bytes::copy_from_slice(&out)
+    }
+
+    /// # Errors
+    /// `CorruptRecord` if the bytes are not what `encode` makes.
+    pub fn decode(table: Table, bytes: &[u8]) -> Result<Self, CorruptRecord> {
+        let table = table as u8;
+        let (&[format, sealing], rest) = bytes.split_first_chunk::<2>().ok_or(CorruptRecord::Value(table))?;
+        if format != FORMAT {
+            return Err(CorruptRecord::Newer { table, found: format });
+        }
+        if sealing != NOT_SEALED {
+            return Err(CorruptRecord::Sealed(table));
+        }
+        let (feed, seq) = rest.split_first_chunk::<4>().ok_or(CorruptRecord::Value(table))?;
+        let seq = seq.try_into().map_err(|_| CorruptRecord::Value(table))?;
+        Ok(Self { feed: FeedNo(u32::from_be_bytes(*feed)), seq: u64::from_be_bytes(seq) })
+    }
+}
