@@ -10,7 +10,7 @@
 //! | `Conversation` | number | [`Conversation`] | every batch that stores entries |
 //! | `Feed` | number | [`Feed`] | every batch that moves a head or a cursor |
 //! | `Entry` | feed, seq | [`Entry`] | once an entry |
-//! | `Order` | conversation, lamport, author rank, epoch, seq | feed number | once an entry |
+//! | `Order` | conversation, lamport, author rank, epoch, seq | [`Place`] | once an entry |
 //! | `Arrival` | arrival number | [`Place`] | once a received entry |
 //! | `Caller` | conversation, caller's id | [`Place`] | once an own entry |
 //!

@@ -1,0 +1,268 @@
+//! Opening a store: the directory, the lock, the format, the checks that come before the engine, the engine.
+
+use crate::error::{OpenError, panic_text};
+use crate::journal::{self, Found};
+use crate::limits;
+use crate::pages::PageReader;
+use crate::reader::Reader;
+use crate::witness::Witness;
+use crate::writer::{COMMIT_KEY, Writer};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable};
+use peerlink_core::limits::KEY_BYTES;
+use peerlink_core::record::{CorruptRecord, FORMAT, RESTORE_END};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The engine's directory, and the one in which it is made.
+const DB: &str = "db";
+const UNFINISHED: &str = "db.new";
+const KEYSPACE: &str = "records";
+const FORMAT_PREFIX: &str = "peerlink store ";
+
+/// What every part of an open store shares. The order of the fields is the order in which they go: the lock last.
+pub(crate) struct Shared {
+    pub(crate) records: Keyspace,
+    pub(crate) db: Database,
+    pub(crate) witness: Witness,
+    _lock: File,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// A store that this process holds.
+#[derive(Debug)]
+pub struct Opened {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    commits: u64,
+}
+
+/// Opens the store in the directory `path`, or makes one if there is none.
+///
+/// # Errors
+/// [`OpenError`], which says what to do. Nothing that was ever promised is deleted or truncated.
+pub fn open(path: &Path) -> Result<Opened, OpenError> {
+    let io = |error| OpenError::io(path, error);
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+    fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(io)?;
+    let lock = lock(path)?;
+    let marked = read_format(path)?;
+    let (witness, seen) = Witness::open(&path.join("witness")).map_err(io)?;
+    let db = path.join(DB);
+    if db.try_exists().map_err(io)? {
+        check_before(path, &db, marked, seen.unwrap_or(0))?;
+    } else if marked || seen.unwrap_or(0) > 0 {
+        return Err(OpenError::damaged(path, "its directory `db` is missing"));
+    } else {
+        create(path, &db)?;
+    }
+    let (engine, records) = open_engine(path, &db)?;
+    let shared = Shared { records, db: engine, witness, _lock: lock };
+    let commits = check_after(path, &shared, marked, seen.unwrap_or(0))?;
+    shared.witness.saw(commits).and_then(|()| shared.witness.sync()).map_err(io)?;
+    if !marked {
+        write_format(path).map_err(io)?;
+    }
+    protect(path).map_err(io)?;
+    Ok(Opened { shared: Arc::new(shared), path: path.to_owned(), commits })
+}
+
+impl Opened {
+    /// Streams every record that a node starts from, in the order of their keys.
+    ///
+    /// # Errors
+    /// What `record` returned, as an [`OpenError`], or that the store cannot be read.
+    pub fn restore(
+        &self,
+        mut record: impl FnMut(&[u8], &[u8]) -> Result<(), CorruptRecord>,
+    ) -> Result<(), OpenError> {
+        let mut step = || {
+            for guard in self.shared.db.snapshot().range(&self.shared.records, ..[RESTORE_END]) {
+                let (key, value) =
+                    guard.into_inner().map_err(|error| OpenError::engine(&self.path, error))?;
+                record(&key, &value).map_err(|error| OpenError::record(&self.path, error))?;
+            }
+            Ok(())
+        };
+        catch_unwind(AssertUnwindSafe(&mut step))
+            .unwrap_or_else(|panic| Err(OpenError::damaged(&self.path, panic_text(&*panic))))
+    }
+
+    /// The parts, for the threads that need them.
+    #[must_use]
+    pub fn split(self) -> (Writer, PageReader, Reader) {
+        let Self { shared, commits, .. } = self;
+        (Writer::new(shared.clone(), commits), PageReader::new(shared.clone()), Reader::new(shared))
+    }
+}
+
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let io = |error| OpenError::io(path, error);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path.join("lock"))
+        .map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.to_owned() }),
+        Err(fs::TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
+/// Whether the store is marked as finished, in a format that we know.
+fn read_format(path: &Path) -> Result<bool, OpenError> {
+    let mut text = String::new();
+    match File::open(path.join("format")) {
+        Ok(file) => {
+            let read = file.take(limits::SMALL_FILE_BYTES).read_to_string(&mut text);
+            if read.is_err_and(|error| error.kind() != io::ErrorKind::InvalidData) {
+                return Err(OpenError::damaged(path, "its file `format` cannot be read"));
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(OpenError::io(path, error)),
+    }
+    let number = text.strip_prefix(FORMAT_PREFIX).and_then(|rest| rest.strip_suffix('\n'));
+    match number.and_then(|number| number.parse::<u64>().ok()) {
+        Some(found) if found == u64::from(FORMAT) => Ok(true),
+        Some(found) if found > u64::from(FORMAT) => {
+            Err(OpenError::Newer { path: path.to_owned(), found, known: FORMAT })
+        }
+        _ => Err(OpenError::damaged(path, "its file `format` does not say which format it has")),
+    }
+}
+
+/// The last step of making a store: without it, nothing was ever promised.
+fn write_format(path: &Path) -> io::Result<()> {
+    let unfinished = path.join("format.new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    file.write_all(format!("{FORMAT_PREFIX}{FORMAT}\n").as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path.join("format"))?;
+    File::open(path)?.sync_all()
+}
+
+/// Makes an empty store beside its final place and moves it there: the engine cannot go on with a half-made one.
+fn create(path: &Path, db: &Path) -> Result<(), OpenError> {
+    let io = |error| OpenError::io(path, error);
+    let unfinished = path.join(UNFINISHED);
+    // Left by a start that was killed here; it never held anything.
+    match fs::remove_dir_all(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+        _ => {}
+    }
+    DirBuilder::new().mode(0o700).create(&unfinished).map_err(io)?;
+    drop(open_engine(path, &unfinished)?);
+    fs::rename(&unfinished, db).map_err(io)?;
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(io)
+}
+
+/// What the engine would "repair" by dropping it must be found before the engine starts.
+fn check_before(path: &Path, db: &Path, marked: bool, seen: u64) -> Result<(), OpenError> {
+    let io = |error| OpenError::io(path, error);
+    // Tables of a keyspace that its list of keyspaces does not name are removed by the engine, and a missing list
+    // is taken for an empty one.
+    let mut keyspaces = 0_usize;
+    let folder = db.join("keyspaces");
+    let entries = fs::read_dir(&folder)
+        .map_err(|error| OpenError::damaged(path, format!("{}: {error}", folder.display())))?;
+    for entry in entries {
+        let entry = entry.map_err(io)?;
+        if entry.path().join("current").try_exists().map_err(io)? {
+            keyspaces += 1;
+        } else {
+            return Err(OpenError::damaged(path, format!("{} has lost its index", entry.path().display())));
+        }
+    }
+    if keyspaces < 2 || !db.join("version").try_exists().map_err(io)? {
+        return Err(OpenError::damaged(path, "a part of its directory `db` is missing"));
+    }
+    match journal::look(db).map_err(io)? {
+        Found::Hole(number) => {
+            Err(OpenError::damaged(path, format!("commit {number} cannot be read, and later ones are there")))
+        }
+        Found::UpTo(last) if last < seen => {
+            Err(OpenError::damaged(path, format!("{seen} commits were made, and only {last} can be read")))
+        }
+        Found::UpTo(_) if !marked => Err(OpenError::damaged(path, "its file `format` is missing")),
+        Found::UpTo(_) | Found::Nothing => Ok(()),
+    }
+}
+
+/// What the engine found must be what was promised.
+fn check_after(path: &Path, shared: &Shared, marked: bool, seen: u64) -> Result<u64, OpenError> {
+    let read = catch_unwind(AssertUnwindSafe(|| shared.records.get(COMMIT_KEY)))
+        .map_err(|panic| OpenError::damaged(path, panic_text(&*panic)))?
+        .map_err(|error| OpenError::engine(path, error))?;
+    let commits = match read {
+        None => 0,
+        Some(bytes) => u64::from_be_bytes(
+            bytes
+                .as_ref()
+                .try_into()
+                .map_err(|_| OpenError::damaged(path, "its count of commits is not one"))?,
+        ),
+    };
+    if commits < seen {
+        return Err(OpenError::damaged(
+            path,
+            format!("{seen} commits were made, and only {commits} are there"),
+        ));
+    }
+    if commits > 0 && !marked {
+        return Err(OpenError::damaged(path, "its file `format` is missing"));
+    }
+    Ok(commits)
+}
+
+fn open_engine(path: &Path, db: &Path) -> Result<(Database, Keyspace), OpenError> {
+    let open = || {
+        let engine = Database::builder(db)
+            .cache_size(limits::CACHE_BYTES)
+            .max_cached_files(Some(limits::OPEN_FILES))
+            .max_journaling_size(limits::JOURNAL_BYTES)
+            .worker_threads(limits::WORKER_THREADS)
+            .open()?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(limits::MEMTABLE_BYTES);
+        let records = engine.keyspace(KEYSPACE, options)?;
+        Ok((engine, records))
+    };
+    // The engine panics on some of the damage that it meets while it opens.
+    catch_unwind(AssertUnwindSafe(open))
+        .map_err(|panic| OpenError::damaged(path, panic_text(&*panic)))?
+        .map_err(|error| OpenError::engine(path, error))
+}
+
+/// Directories for the owner alone, and files too, whatever the umask was. The engine makes more files later: for
+/// those, the directories are the wall.
+fn protect(dir: &Path) -> io::Result<()> {
+    fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            protect(&entry.path())?;
+        } else if kind.is_file() {
+            match fs::set_permissions(entry.path(), Permissions::from_mode(0o600)) {
+                // The engine's thread may have replaced the file just now.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+const _: () = assert!(COMMIT_KEY.len() <= KEY_BYTES && COMMIT_KEY[0] == 0xff);

@@ -1,0 +1,122 @@
+//! The writing side: several of the core's batches become one atomic commit with one `fsync`.
+
+use crate::error::{describe, panic_text};
+use crate::limits;
+use crate::open::Shared;
+use bytes::Bytes;
+use fjall::{AbstractTree, PersistMode};
+use peerlink_core::api::{Batch, Store, StoreError};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where the store counts its commits: behind every table of the core, and never shown to it.
+pub(crate) const COMMIT_KEY: [u8; 2] = [OWN_TABLE, b'n'];
+/// First byte of the keys that are the store's own.
+pub(crate) const OWN_TABLE: u8 = 0xff;
+
+/// Commits batches. There is one, and one thread that uses it.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    /// The number of the newest commit.
+    commits: u64,
+    /// Set while a commit is under way and for ever after one failed.
+    failed: bool,
+}
+
+impl Writer {
+    pub(crate) fn new(shared: Arc<Shared>, commits: u64) -> Self {
+        Self { shared, commits, failed: false }
+    }
+
+    fn write(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        // Within one commit the engine does not order two writes of a key: only the last is handed over.
+        let mut last: BTreeMap<&[u8], Option<&Bytes>> = BTreeMap::new();
+        for (key, value) in batches.iter().flat_map(|batch| &batch.writes) {
+            if key.first().is_none_or(|table| *table == OWN_TABLE) {
+                return Err(StoreError("a key belongs to no table".into()));
+            }
+            if value.as_ref().is_some_and(|value| value.len() > limits::VALUE_BYTES as usize) {
+                return Err(StoreError("a value is too long".into()));
+            }
+            last.insert(key, value.as_ref());
+        }
+        if last.is_empty() {
+            return Ok(());
+        }
+        self.wait_for_room()?;
+        let commit = self.commits + 1;
+        let records = &self.shared.records;
+        let mut batch = self.shared.db.batch().durability(Some(PersistMode::SyncAll));
+        for (key, value) in last {
+            match value {
+                Some(value) => batch.insert(records, key, value.clone()),
+                None => batch.remove(records, key),
+            }
+        }
+        batch.insert(records, COMMIT_KEY, commit.to_be_bytes());
+        batch.commit().map_err(|error| StoreError(describe(&error)))?;
+        self.commits = commit;
+        // Only a check is weaker if this fails: the promise stands on the commit above.
+        let _ = self.shared.witness.saw(commit);
+        Ok(())
+    }
+
+    /// The engine waits for its flushes inside a commit, and would wait for ever if they had failed.
+    fn wait_for_room(&self) -> Result<(), StoreError> {
+        let tree = &self.shared.records.tree;
+        while tree.sealed_memtable_count() > limits::SEALED_MEMTABLES
+            || tree.l0_run_count() > limits::UNCOMPACTED_RUNS
+        {
+            self.check_engine()?;
+            std::thread::sleep(Duration::from_millis(limits::FLUSH_POLL_MS));
+        }
+        Ok(())
+    }
+
+    /// Whether the engine still takes writes. Syncs nothing.
+    fn check_engine(&self) -> Result<(), StoreError> {
+        self.shared.db.persist(PersistMode::Buffer).map_err(|error| StoreError(describe(&error)))
+    }
+
+    /// Turns what is in memory into a table, so that the next start has nothing to replay.
+    fn flush(&self) -> Result<(), StoreError> {
+        let failed = |error: fjall::Error| StoreError(describe(&error));
+        self.check_engine()?;
+        self.shared.records.rotate_memtable().map_err(failed)?;
+        // Not the engine's own wait, which never ends if the flush fails.
+        for _ in 0..limits::FLUSH_POLLS {
+            if self.shared.records.tree.sealed_memtable_count() == 0 {
+                break;
+            }
+            self.check_engine()?;
+            std::thread::sleep(Duration::from_millis(limits::FLUSH_POLL_MS));
+        }
+        self.shared.db.persist(PersistMode::SyncAll).map_err(failed)
+    }
+}
+
+impl Store for Writer {
+    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(StoreError("an earlier commit failed; the store must be opened again".into()));
+        }
+        self.failed = true;
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.write(batches)))
+            .unwrap_or_else(|panic| Err(StoreError(panic_text(&*panic))));
+        self.failed = outcome.is_err();
+        outcome
+    }
+
+    fn close(&mut self) {
+        if self.failed {
+            return;
+        }
+        self.failed = true;
+        // What could not be flushed is in the journal, and the next start replays it.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.flush()));
+        let _ = self.shared.witness.sync();
+    }
+}
