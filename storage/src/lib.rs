@@ -20,6 +20,7 @@
 mod error;
 mod journal;
 pub mod limits;
+mod manifest;
 mod message;
 mod open;
 mod pages;

@@ -23,6 +23,8 @@ pub const FLUSH_POLL_MS: u64 = 1;
 pub const FLUSH_POLLS: u32 = 10_000;
 /// Bytes of the store's own small files that are read at most.
 pub const SMALL_FILE_BYTES: u64 = 256;
+/// Bytes of the engine's list of tables; one table takes 33.
+pub const LIST_BYTES: u64 = 64 * 1024 * 1024;
 /// Longest value that the engine's journal may hold by our own rules; a length beyond is damage.
 pub const VALUE_BYTES: u32 = 16 * 1024 * 1024;
 

@@ -3,10 +3,11 @@
 use crate::error::{OpenError, panic_text};
 use crate::journal::{self, Found};
 use crate::limits;
+use crate::manifest;
 use crate::pages::PageReader;
 use crate::reader::Reader;
 use crate::witness::Witness;
-use crate::writer::{COMMIT_KEY, Writer};
+use crate::writer::{COMMIT_KEY, Mark, Writer};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable};
 use peerlink_core::limits::KEY_BYTES;
 use peerlink_core::record::{CorruptRecord, FORMAT, RESTORE_END};
@@ -172,32 +173,33 @@ fn create(path: &Path, db: &Path) -> Result<(), OpenError> {
 /// What the engine would "repair" by dropping it must be found before the engine starts.
 fn check_before(path: &Path, db: &Path, marked: bool, seen: u64) -> Result<(), OpenError> {
     let io = |error| OpenError::io(path, error);
-    // Tables of a keyspace that its list of keyspaces does not name are removed by the engine, and a missing list
-    // is taken for an empty one.
     let mut keyspaces = 0_usize;
     let folder = db.join("keyspaces");
     let entries = fs::read_dir(&folder)
         .map_err(|error| OpenError::damaged(path, format!("{}: {error}", folder.display())))?;
     for entry in entries {
-        let entry = entry.map_err(io)?;
-        if entry.path().join("current").try_exists().map_err(io)? {
-            keyspaces += 1;
-        } else {
-            return Err(OpenError::damaged(path, format!("{} has lost its index", entry.path().display())));
+        let keyspace = entry.map_err(io)?.path();
+        if !manifest::is_whole(&keyspace).map_err(io)? {
+            return Err(OpenError::damaged(
+                path,
+                format!("the index of {} cannot be read", keyspace.display()),
+            ));
         }
+        keyspaces += 1;
     }
     if keyspaces < 2 || !db.join("version").try_exists().map_err(io)? {
         return Err(OpenError::damaged(path, "a part of its directory `db` is missing"));
     }
     match journal::look(db).map_err(io)? {
         Found::Hole(number) => {
-            Err(OpenError::damaged(path, format!("commit {number} cannot be read, and later ones are there")))
+            Err(OpenError::damaged(path, format!("commit {number} is not what was written")))
         }
         Found::UpTo(last) if last < seen => {
             Err(OpenError::damaged(path, format!("{seen} commits were made, and only {last} can be read")))
         }
+        Found::Unreadable if seen > 0 => Err(OpenError::damaged(path, "its journal cannot be read")),
         Found::UpTo(_) if !marked => Err(OpenError::damaged(path, "its file `format` is missing")),
-        Found::UpTo(_) | Found::Nothing => Ok(()),
+        Found::UpTo(_) | Found::Nothing | Found::Unreadable => Ok(()),
     }
 }
 
@@ -208,12 +210,10 @@ fn check_after(path: &Path, shared: &Shared, marked: bool, seen: u64) -> Result<
         .map_err(|error| OpenError::engine(path, error))?;
     let commits = match read {
         None => 0,
-        Some(bytes) => u64::from_be_bytes(
-            bytes
-                .as_ref()
-                .try_into()
-                .map_err(|_| OpenError::damaged(path, "its count of commits is not one"))?,
-        ),
+        Some(bytes) => {
+            let mark = Mark::decode(&bytes);
+            mark.ok_or_else(|| OpenError::damaged(path, "its count of commits is not one"))?.commit
+        }
     };
     if commits < seen {
         return Err(OpenError::damaged(

@@ -13,6 +13,34 @@ use std::time::Duration;
 
 /// Where the store counts its commits: behind every table of the core, and never shown to it.
 pub(crate) const COMMIT_KEY: [u8; 2] = [OWN_TABLE, b'n'];
+/// What every commit leaves under [`COMMIT_KEY`]: its number and the least sequence number that the engine can have
+/// given it, both big-endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) commit: u64,
+    pub(crate) sequence: u64,
+}
+
+impl Mark {
+    pub(crate) const BYTES: usize = 16;
+
+    fn encode(&self) -> [u8; Self::BYTES] {
+        let mut out = [0; Self::BYTES];
+        let (commit, sequence) = out.split_at_mut(8);
+        commit.copy_from_slice(&self.commit.to_be_bytes());
+        sequence.copy_from_slice(&self.sequence.to_be_bytes());
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (commit, sequence) = bytes.split_first_chunk::<8>()?;
+        Some(Self {
+            commit: u64::from_be_bytes(*commit),
+            sequence: u64::from_be_bytes(sequence.try_into().ok()?),
+        })
+    }
+}
+
 /// First byte of the keys that are the store's own.
 pub(crate) const OWN_TABLE: u8 = 0xff;
 
@@ -56,7 +84,8 @@ impl Writer {
                 None => batch.remove(records, key),
             }
         }
-        batch.insert(records, COMMIT_KEY, commit.to_be_bytes());
+        let mark = Mark { commit, sequence: self.shared.db.seqno() };
+        batch.insert(records, COMMIT_KEY, mark.encode());
         batch.commit().map_err(|error| StoreError(describe(&error)))?;
         self.commits = commit;
         // Only a check is weaker if this fails: the promise stands on the commit above.

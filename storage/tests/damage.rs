@@ -1,0 +1,244 @@
+//! Stores that are not what was written. Each is refused or read right, and left as it was found.
+
+mod support;
+
+use peerlink_core::api::{Answer, KeyRange, Loader, Store};
+use peerlink_core::ids::FeedNo;
+use peerlink_core::record::Key;
+use peerlink_storage::OpenError;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use support::{batch, entries, entry_key, open, put};
+
+const ENTRIES: u64 = 60;
+
+fn value(seq: u64) -> Vec<u8> {
+    format!("value {seq} ").repeat(20).into_bytes()
+}
+
+fn commit(writer: &mut peerlink_storage::Writer, seqs: std::ops::RangeInclusive<u64>) {
+    for seq in seqs {
+        let head = put(Key::Feed(FeedNo(1)).encode(), seq.to_be_bytes());
+        writer.commit(&[batch(seq, vec![put(entry_key(1, seq), value(seq)), head])]).unwrap();
+    }
+}
+
+/// A store with half of its entries in tables and half in the journal.
+fn make(path: &Path) {
+    let (mut writer, pages, reader) = open(path);
+    commit(&mut writer, 1..=ENTRIES / 2);
+    writer.close();
+    drop((writer, pages, reader));
+    let (mut writer, _pages, _reader) = open(path);
+    commit(&mut writer, ENTRIES / 2 + 1..=ENTRIES);
+}
+
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                open.push(entry.path());
+            } else {
+                found.insert(entry.path(), fs::read(entry.path()).unwrap());
+            }
+        }
+    }
+    found
+}
+
+fn copy(files: &BTreeMap<PathBuf, Vec<u8>>, from: &Path, to: &Path) {
+    for (path, bytes) in files {
+        let path = to.join(path.strip_prefix(from).unwrap());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy, PartialOrd, Ord)]
+enum Outcome {
+    Refused,
+    ReadError,
+    Right,
+    Wrong,
+}
+
+/// What comes of a store at `path`, which was made by [`make`] and then damaged.
+fn outcome(path: &Path) -> Outcome {
+    let opened = match peerlink_storage::open(path) {
+        Ok(opened) => opened,
+        Err(OpenError::Damaged { .. } | OpenError::Newer { .. }) => return Outcome::Refused,
+        Err(other) => panic!("{other:?}"),
+    };
+    let mut heads = Vec::new();
+    let restored = opened.restore(|_, value| {
+        heads.push(value.to_vec());
+        Ok(())
+    });
+    if restored.is_err() {
+        return Outcome::ReadError;
+    }
+    let (_writer, mut pages, _reader) = opened.split();
+    let range = KeyRange { first: entry_key(1, 0), last: entry_key(1, u64::MAX), max_bytes: u32::MAX };
+    let Answer::Page(page) = pages.load(&range) else { return Outcome::ReadError };
+    let right = page.records.len() as u64 == ENTRIES
+        && page
+            .records
+            .iter()
+            .zip(1..)
+            .all(|((key, bytes), seq)| *key == entry_key(1, seq) && *bytes == value(seq))
+        && heads == [ENTRIES.to_be_bytes()];
+    if right { Outcome::Right } else { Outcome::Wrong }
+}
+
+#[test]
+fn one_flipped_bit_is_refused_or_harmless_in_every_file() {
+    let original = tempfile::tempdir().unwrap();
+    make(original.path());
+    let files = files(original.path());
+    assert!(files.keys().any(|path| path.extension().is_some_and(|extension| extension == "jnl")));
+    let mut seen: BTreeMap<Outcome, usize> = BTreeMap::new();
+    for (path, bytes) in &files {
+        // Positions spread over the file, every bit in turn; the journal, where most of the danger is, more densely.
+        let journal = path.extension().is_some_and(|extension| extension == "jnl");
+        let positions = if journal { 120 } else { 25 };
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        for turn in 0..positions.min(used) {
+            let at = turn * used / positions.min(used);
+            let mut damaged = files.clone();
+            damaged.get_mut(path).unwrap()[at] ^= 1 << (turn % 8);
+            let copied = tempfile::tempdir().unwrap();
+            copy(&damaged, original.path(), copied.path());
+            let outcome = outcome(copied.path());
+            assert_ne!(outcome, Outcome::Wrong, "bit {} of byte {at} in {}", turn % 8, path.display());
+            if outcome == Outcome::Refused && journal {
+                let name = path.strip_prefix(original.path()).unwrap();
+                let left = fs::read(copied.path().join(name)).unwrap();
+                assert!(left == damaged[path], "byte {at}: a refused journal is left as it was found");
+            }
+            *seen.entry(outcome).or_default() += 1;
+        }
+    }
+    println!("{seen:?}");
+    assert!(seen[&Outcome::Refused] > 50, "damage is met, and noticed");
+    let copied = tempfile::tempdir().unwrap();
+    copy(&files, original.path(), copied.path());
+    assert_eq!(outcome(copied.path()), Outcome::Right, "without damage, everything is there");
+}
+
+/// Opens a damaged copy of a store and expects a refusal that changed nothing.
+fn refused(damage: impl FnOnce(&Path)) -> OpenError {
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path());
+    damage(dir.path());
+    let before = files(dir.path());
+    let error = peerlink_storage::open(dir.path()).map(drop).unwrap_err();
+    let after = files(dir.path());
+    assert!(before == after, "nothing was changed");
+    error
+}
+
+#[test]
+fn a_newer_format_is_refused_by_name() {
+    let error = refused(|dir| fs::write(dir.join("format"), "peerlink store 2\n").unwrap());
+    assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }));
+    assert!(error.to_string().contains("newer program"), "{error}");
+}
+
+fn damaged(damage: impl FnOnce(&Path)) -> String {
+    match refused(damage) {
+        OpenError::Damaged { detail, .. } => detail,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn missing_parts_are_missed() {
+    for name in ["format", "db/version", "db/keyspaces/0", "db/keyspaces/1/current", "db"] {
+        let detail = damaged(|dir| {
+            let path = dir.join(name);
+            if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+        });
+        println!("{name}: {detail}");
+    }
+    assert!(damaged(|dir| fs::write(dir.join("format"), "hello\n").unwrap()).contains("format"));
+}
+
+fn journal(dir: &Path) -> PathBuf {
+    let path =
+        files(&dir.join("db")).into_keys().find(|path| path.extension().is_some_and(|end| end == "jnl"));
+    path.unwrap()
+}
+
+#[test]
+fn a_journal_that_lost_its_end_is_refused_and_one_with_a_torn_end_is_not() {
+    let lost = damaged(|dir| {
+        let path = journal(dir);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() * 3 / 4]).unwrap();
+    });
+    assert!(lost.contains("60 commits were made"), "{lost}");
+    assert!(damaged(|dir| fs::remove_file(journal(dir)).unwrap()).contains("journal"));
+
+    // What a crash in the middle of a commit leaves: a beginning that was never promised.
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path());
+    let path = journal(dir.path());
+    let mut bytes = fs::read(&path).unwrap();
+    let torn = bytes[..40].to_vec();
+    bytes.extend(torn);
+    fs::write(&path, bytes).unwrap();
+    let (mut writer, mut pages, reader) = open(dir.path());
+    assert_eq!(entries(&mut pages, 1).len() as u64, ENTRIES);
+    commit(&mut writer, ENTRIES + 1..=ENTRIES + 3);
+    drop((writer, pages, reader));
+    let (_writer, mut pages, _reader) = open(dir.path());
+    assert_eq!(entries(&mut pages, 1).len() as u64, ENTRIES + 3);
+}
+
+#[test]
+fn a_sequence_number_that_no_checksum_covers_is_checked_all_the_same() {
+    let original = tempfile::tempdir().unwrap();
+    make(original.path());
+    let files = files(original.path());
+    let path = journal(original.path());
+    // A batch begins behind the trailer of the one before: a tag, the count of its items, its sequence number.
+    let trailers = files[&path].windows(5).enumerate().filter(|(_, bytes)| *bytes == b"FJL\x03\x01");
+    let mut refused = 0;
+    for at in trailers.map(|(at, _)| at + 4 + 1 + 4) {
+        for bit in 3..8 {
+            let mut damaged = files.clone();
+            damaged.get_mut(&path).unwrap()[at] ^= 1 << bit;
+            let copied = tempfile::tempdir().unwrap();
+            copy(&damaged, original.path(), copied.path());
+            let outcome = outcome(copied.path());
+            assert_ne!(outcome, Outcome::Wrong, "bit {bit} of byte {at}");
+            refused += usize::from(outcome == Outcome::Refused);
+        }
+    }
+    assert!(refused > 50, "{refused}");
+}
+
+#[test]
+fn a_lost_witness_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path());
+    fs::write(dir.path().join("witness"), "garbage").unwrap();
+    drop(open(dir.path()));
+    let before = fs::read(dir.path().join("witness")).unwrap();
+    fs::remove_file(dir.path().join("witness")).unwrap();
+    drop(open(dir.path()));
+    assert_eq!(fs::read(dir.path().join("witness")).unwrap(), before);
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    // Neither root nor anyone else can make directories there.
+    let error = peerlink_storage::open(Path::new("/sys/peerlink-store")).map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::Unwritable { .. }), "{error:?}");
+    assert!(error.to_string().contains("cannot be written"), "{error}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert!(peerlink_storage::open(&file.path().join("store")).is_err());
+}
