@@ -8,6 +8,7 @@ pub mod identity;
 pub mod ids;
 pub mod limits;
 mod node;
+mod noise;
 pub mod planted;
 pub mod record;
 mod restore;
