@@ -60,7 +60,7 @@ pub(crate) fn look(db: &Path) -> io::Result<Found> {
 }
 
 /// Whether a batch seems to end anywhere. A crash in the first commit of a journal leaves a beginning without an end.
-fn has_trailer(journal: impl Read) -> io::Result<bool> {
+fn has_trailer(journal: BufReader<File>) -> io::Result<bool> {
     let mut newest = [0; TRAILER.len()];
     for byte in journal.bytes() {
         newest.rotate_left(1);
@@ -73,7 +73,7 @@ fn has_trailer(journal: impl Read) -> io::Result<bool> {
 }
 
 /// Paths of the journals, oldest first. A name that is not a number is left for the engine to complain about.
-fn journals(db: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn journals(db: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(db)? {
         let path = entry?.path();

@@ -9,6 +9,7 @@ use peerlink_core::api::{Batch, Store, StoreError};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Where the store counts its commits: behind every table of the core, and never shown to it.
@@ -110,20 +111,23 @@ impl Writer {
         self.shared.db.persist(PersistMode::Buffer).map_err(|error| StoreError(describe(&error)))
     }
 
-    /// Turns what is in memory into a table, so that the next start has nothing to replay.
-    fn flush(&self) -> Result<(), StoreError> {
+    /// Turns what is in memory into a table, so that the next start has nothing to replay. True if it is all there.
+    fn flush(&self) -> Result<bool, StoreError> {
         let failed = |error: fjall::Error| StoreError(describe(&error));
+        let tree = &self.shared.records.tree;
         self.check_engine()?;
         self.shared.records.rotate_memtable().map_err(failed)?;
         // Not the engine's own wait, which never ends if the flush fails.
         for _ in 0..limits::FLUSH_POLLS {
-            if self.shared.records.tree.sealed_memtable_count() == 0 {
+            if tree.sealed_memtable_count() == 0 {
                 break;
             }
             self.check_engine()?;
             std::thread::sleep(Duration::from_millis(limits::FLUSH_POLL_MS));
         }
-        self.shared.db.persist(PersistMode::SyncAll).map_err(failed)
+        self.shared.db.persist(PersistMode::SyncAll).map_err(failed)?;
+        let in_tables = tree.get_highest_persisted_seqno();
+        Ok(tree.sealed_memtable_count() == 0 && in_tables == tree.get_highest_seqno())
     }
 }
 
@@ -145,7 +149,8 @@ impl Store for Writer {
         }
         self.failed = true;
         // What could not be flushed is in the journal, and the next start replays it.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.flush()));
+        let flushed = catch_unwind(AssertUnwindSafe(|| self.flush()));
         let _ = self.shared.witness.sync();
+        self.shared.flushed.store(matches!(flushed, Ok(Ok(true))), Ordering::Release);
     }
 }

@@ -26,17 +26,21 @@ fn child() {
     say("open".to_owned());
     match mode.as_str() {
         // Says what is committed, and commits on until it is killed.
-        "write" => (first..).for_each(|seq| {
-            writer.commit(&[group(seq)]).unwrap();
-            say(seq.to_string());
-        }),
-        // Says that one is committed which is not.
-        "lie" => (first..).for_each(|seq| {
-            if seq < first + 5 {
+        "write" => {
+            for seq in first.. {
                 writer.commit(&[group(seq)]).unwrap();
+                say(seq.to_string());
             }
-            say(seq.to_string());
-        }),
+        }
+        // Says that one is committed which is not.
+        "lie" => {
+            for seq in first.. {
+                if seq < first + 5 {
+                    writer.commit(&[group(seq)]).unwrap();
+                }
+                say(seq.to_string());
+            }
+        }
         // Commits until the disk refuses, and then tries on.
         "fill" => {
             let mut seq = first;
