@@ -15,6 +15,7 @@ mod restore;
 mod rng;
 pub mod ticket;
 pub mod time;
+pub mod trace;
 
 pub use node::{Config, Node};
 pub use restore::Restore;
