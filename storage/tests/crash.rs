@@ -178,11 +178,35 @@ fn a_full_disk_ends_the_promises_and_loses_none_of_them() {
     writer.commit(&[group(next)]).unwrap();
 }
 
+/// With strace, calls of the child can be counted and made to fail; where there is none, nothing is shown.
+fn strace() -> bool {
+    let found = Command::new("strace").arg("-V").output().is_ok();
+    if !found {
+        eprintln!("skipped: no strace");
+    }
+    found
+}
+
+#[test]
+fn one_failed_fsync_ends_the_promises_and_loses_none_of_them() {
+    if !strace() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let inject = r#"exec strace -f -qq -o /dev/null -e trace=fsync -e inject=fsync:error=EIO:when=40 "$@""#;
+    let mut child = start(dir.path(), "fill", inject);
+    let said: Vec<String> = said(&mut child).collect();
+    assert!(child.wait().unwrap().success());
+    let promised = said.iter().filter_map(|line| line.parse::<u64>().ok()).max().unwrap();
+    assert!((10..40).contains(&promised), "it failed once, in the middle: {promised}");
+    assert_eq!(said.last().map(String::as_str), Some("refused 20"), "every later commit is refused");
+    assert_eq!(lost(dir.path(), promised), Vec::<u64>::new());
+}
+
 #[test]
 fn every_commit_waits_for_fsync() {
-    // With strace the calls can be counted; where there is none, nothing is shown here.
-    if Command::new("strace").arg("-V").output().is_err() {
-        eprintln!("skipped: no strace");
+    if !strace() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
