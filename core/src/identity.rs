@@ -87,9 +87,11 @@ fn signed_bytes(domain: &str, message: &[u8]) -> alloc::vec::Vec<u8> {
 /// Whether `peer` signed `message` under `domain`. Strict: canonical, no small order.
 #[must_use]
 pub fn verify(peer: &PeerId, domain: &str, message: &[u8], signature: &[u8; 64]) -> bool {
-    ed25519_compact::PublicKey::new(*peer.as_bytes())
-        .verify(signed_bytes(domain, message), &Signature::new(*signature))
-        .is_ok()
+    verify_bytes(peer, &signed_bytes(domain, message), signature)
+}
+
+fn verify_bytes(peer: &PeerId, bytes: &[u8], signature: &[u8; 64]) -> bool {
+    ed25519_compact::PublicKey::new(*peer.as_bytes()).verify(bytes, &Signature::new(*signature)).is_ok()
 }
 
 /// The conversation of two peers: the same for both.
@@ -125,6 +127,8 @@ pub fn safety_number(a: &PeerId, b: &PeerId) -> alloc::string::String {
     out
 }
 
+#[cfg(test)]
+mod oracles;
 #[cfg(test)]
 mod tests {
     use super::*;
