@@ -1,8 +1,16 @@
 //! The node: dispatch only.
 
-use crate::api::{Command, Input, Output, Refused, Stats};
-use crate::ids::{PeerId, StreamId};
+use crate::api::{
+    Answer, AttemptOutcome, Command, Event, Input, Output, Refused, Rejection, SessionEnd, Stats, StreamEnd,
+};
+use crate::cx::{Cx, Promise, Timer};
+use crate::ids::{LoadId, PeerId, StreamId};
+use crate::links::{Links, Read};
+use crate::peers::{Peers, reject};
+use crate::profile::Own;
+use crate::session::Keys;
 use crate::time::Instant;
+use alloc::vec::Vec;
 
 /// What differs between installations beside their secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,33 +31,321 @@ impl Default for Config {
     }
 }
 
+/// One peer-to-peer messenger without sockets, disk or clock: facts go in, effects come out.
+///
+/// # The contract with a driver
+///
+/// * After every `handle` and `command`, or after several that one wake-up brought, call `poll` until it gives `None`,
+///   and carry out what it gives, in order. What one round of `poll` gives shares one batch, so one fsync.
+/// * `deadline` is when to call `handle(Tick)` at the latest. It is the `now` of the last call while `poll` may have
+///   something, so a driver that forgets to drain is told at once. It is never the past twice without progress.
+/// * Time never goes backwards, and it counts the time that the machine slept.
+/// * Read at most `read_budget(stream)` bytes of a stream. At 0, stop; `Output::ReadReady` says when to go on.
+/// * `Write` hands over bytes; report `StreamWritten` when the carrier took them all. Until then no other `Write` of
+///   that stream comes. `Close` may come at any time and is the core's last word about a stream.
+/// * Every stream that was accepted or dialled ends with exactly one `StreamClosed` or `DialFailed`.
+/// * `Persist` batches are made durable in order, each as one, on a thread that may stall; confirm the newest with
+///   `Persisted`. `Load` is answered once, from a state that holds every batch emitted before it.
+/// * A fact is never refused, whatever it says; a command may be, and comes back whole.
 #[derive(Debug)]
-pub struct Node {}
+pub struct Node {
+    cx: Cx,
+    links: Links,
+    peers: Peers,
+    own: Own,
+    record: Vec<u8>,
+    was_pressed: bool,
+    stopped: bool,
+}
 
 impl Node {
-    pub fn handle(&mut self, _now: Instant, _input: Input<'_>) {}
+    pub(crate) fn start(mut cx: Cx, peers: Peers, own: Own) -> Self {
+        let mut key_rng = cx.rng.fork();
+        let keys = Keys::new(&cx.identity, cx.network, cx.epoch, cx.start, &mut key_rng);
+        own.write(&mut cx);
+        cx.promise(Promise::Ready);
+        let mut node = Self {
+            cx,
+            links: Links::new(keys),
+            peers,
+            own,
+            record: Vec::new(),
+            was_pressed: false,
+            stopped: false,
+        };
+        node.peers.drop_expired_invites(&mut node.cx);
+        node
+    }
+
+    /// A fact. Total: never fails, never panics, whatever a peer made it say.
+    pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        self.cx.now = self.cx.now.max(now);
+        match input {
+            Input::Tick => {}
+            Input::StreamAccepted { stream, remote } => self.links.accepted(&mut self.cx, stream, remote),
+            Input::StreamConnected { stream, local: _ } => {
+                if !self.links.connected(&mut self.cx, stream) {
+                    self.over(stream, AttemptOutcome::HandshakeFailed, SessionEnd::Misbehaved, true);
+                }
+            }
+            Input::DialFailed { stream, why } => {
+                self.peers.dial_failed(&mut self.cx, &mut self.links, stream, why)
+            }
+            Input::StreamData { stream, bytes } => match self.links.push(stream, bytes) {
+                Ok(()) => self.read(stream),
+                Err(_) => self.over(stream, AttemptOutcome::HandshakeFailed, SessionEnd::Misbehaved, true),
+            },
+            Input::StreamWritten { stream } => self.links.written(&mut self.cx, stream),
+            Input::StreamClosed { stream, why } => {
+                let end = match why {
+                    StreamEnd::Finished | StreamEnd::Broken => SessionEnd::Lost,
+                    StreamEnd::Local => SessionEnd::Local,
+                };
+                self.over(stream, AttemptOutcome::HandshakeFailed, end, false);
+            }
+            Input::Persisted { batch } => self.cx.persisted(batch),
+            Input::PersistFailed { batch: _ } => self.store_failed(),
+            Input::Loaded { load, answer } => self.loaded(load, &answer),
+            Input::WallClock(wall) => self.cx.set_wall(wall),
+            Input::LocalAddresses(addresses) => self.own.local_addresses(&mut self.cx, addresses),
+        }
+        self.due();
+        self.keep();
+    }
+
+    /// A request.
+    ///
     /// # Errors
-    /// The command, whole, and why it was refused.
-    pub fn command(&mut self, _now: Instant, _command: Command) -> Result<(), Refused> {
+    /// The command, whole, and why it was refused. Nothing moved.
+    pub fn command(&mut self, now: Instant, command: Command) -> Result<(), Refused> {
+        self.cx.now = self.cx.now.max(now);
+        if matches!(command, Command::Invite { .. }) {
+            self.peers.drop_expired_invites(&mut self.cx);
+        }
+        if let Some(why) = self.peers.refusal(&self.cx, &command) {
+            return Err(Refused { command, why });
+        }
+        self.peers.command(&mut self.cx, &mut self.links, &mut self.own, command);
+        self.due();
+        self.keep();
         Ok(())
     }
+
+    /// The next effect.
     pub fn poll(&mut self) -> Option<Output> {
-        None
+        if self.cx.out.is_empty() {
+            self.finish_turn();
+        }
+        self.cx.out.pop_front()
     }
+
+    /// When to call again: the last `now` while `poll` may have something, else the next timer.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        None
+        let pending = !self.cx.out.is_empty()
+            || self.cx.batch_ready()
+            || self.cx.has_questions()
+            || !self.cx.touched.is_empty()
+            || self.relieved()
+            || self.may_stop();
+        if pending { Some(self.cx.now) } else { self.cx.timers.next() }
     }
+
+    /// How many bytes of this stream may be handed in now; 0: stop reading until `ReadReady`.
     #[must_use]
-    pub fn read_budget(&self, _stream: StreamId) -> usize {
-        0
+    pub fn read_budget(&self, stream: StreamId) -> usize {
+        if !self.peers.ready || self.was_pressed || self.cx.failed {
+            0
+        } else {
+            self.links.read_budget(stream)
+        }
     }
+
+    /// Who this node is.
     #[must_use]
     pub fn peer(&self) -> PeerId {
-        unreachable!()
+        self.cx.peer()
     }
+
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        self.cx.stats
+    }
+
+    // --- streams ---------------------------------------------------------------------------------------------
+
+    /// Works off everything whole that came on a stream.
+    fn read(&mut self, stream: StreamId) {
+        let mut record = core::mem::take(&mut self.record);
+        loop {
+            match self.links.step(&mut self.cx, stream, &mut record) {
+                Read::Nothing => break,
+                Read::Decide(who) => {
+                    self.peers.decide(&mut self.cx, &mut self.links, &self.own, stream, &who)
+                }
+                Read::Record => self.peers.record(&mut self.cx, &mut self.links, stream, &record),
+                Read::Over(why) => {
+                    if let Some(link) =
+                        self.links.get(stream).filter(|link| !link.session.is_open() && !link.we_dialled())
+                    {
+                        let (remote, peer) = (link.remote, link.peer);
+                        if link.holder.is_none() {
+                            reject(&mut self.cx, remote, peer, why);
+                        }
+                    }
+                    self.over(stream, AttemptOutcome::HandshakeFailed, SessionEnd::Misbehaved, true);
+                    break;
+                }
+            }
+        }
+        record.clear();
+        self.record = record;
+    }
+
+    /// A stream is over, by its carrier or because what came on it was wrong.
+    fn over(&mut self, stream: StreamId, outcome: AttemptOutcome, end: SessionEnd, close: bool) {
+        let Some(link) = self.links.get(stream) else { return };
+        let (peer, dialled, confirmed) = (link.peer, link.we_dialled(), link.confirmed);
+        if let Some(peer) = peer.filter(|_| dialled && !confirmed) {
+            self.peers.attempt_over(&mut self.cx, &mut self.links, peer, stream, outcome);
+        }
+        if close {
+            self.links.abort(&mut self.cx, stream);
+        } else {
+            self.links.forget(&mut self.cx, stream);
+        }
+        if let Some(peer) = peer {
+            self.peers.stream_over(&mut self.cx, &mut self.links, peer, stream, end);
+        }
+    }
+
+    // --- time ------------------------------------------------------------------------------------------------
+
+    fn due(&mut self) {
+        // Each timer that fires is set anew later than now or not at all, so this ends.
+        while let Some(timer) = self.cx.timers.pop(self.cx.now) {
+            match timer {
+                Timer::Link(stream) => self.link_due(stream),
+                Timer::Dial(peer) => self.peers.dial_due(&mut self.cx, &mut self.links, peer),
+                Timer::Retry(peer) => self.peers.retry_due(&mut self.cx, peer),
+                Timer::Overlap(peer) => self.peers.overlap_over(&mut self.cx, &mut self.links, peer),
+                Timer::Record => self.own.renew(&mut self.cx, true),
+                Timer::Shutdown => {
+                    let late: Vec<StreamId> = self.links.streams().collect();
+                    for stream in late {
+                        self.links.abort(&mut self.cx, stream);
+                    }
+                }
+            }
+        }
+    }
+
+    fn link_due(&mut self, stream: StreamId) {
+        let handshaking = self.links.get(stream).is_some_and(|link| !link.session.is_open());
+        if let Some(end) = self.links.due(&mut self.cx, stream) {
+            if let Some(link) = self.links.get(stream).filter(|link| handshaking && !link.we_dialled()) {
+                let (remote, peer) = (link.remote, link.peer);
+                reject(&mut self.cx, remote, peer, Rejection::Slow);
+            }
+            self.over(stream, AttemptOutcome::HandshakeFailed, end, true);
+        }
+    }
+
+    // --- storage ---------------------------------------------------------------------------------------------
+
+    /// Says what has become true.
+    fn keep(&mut self) {
+        while let Some(promise) = self.cx.kept() {
+            match promise {
+                Promise::Event(event) => self.cx.event(event),
+                Promise::Offer { peer, seq } => {
+                    if let Some(peer) = self.peers.map.get_mut(&peer) {
+                        peer.outbox.durable(seq);
+                    }
+                    self.cx.touch(peer);
+                }
+                Promise::Have { peer: id, version, feeds, cost } => {
+                    if let Some(peer) = self.peers.map.get_mut(&id) {
+                        peer.inbox.durable(version, feeds, cost);
+                    }
+                    self.peers.tell_have(&mut self.cx, &mut self.links, id);
+                }
+                Promise::Open(stream) => {
+                    self.peers.open(&mut self.cx, &mut self.links, &self.own, stream, None, None);
+                    self.read(stream);
+                }
+                Promise::Record => {
+                    self.own.record_durable();
+                    self.peers.tell_record(&mut self.cx, &mut self.links);
+                }
+                Promise::Ready => {
+                    self.cx.event(Event::Ready);
+                    self.peers.all_reach(&mut self.cx, &mut self.links);
+                    self.read_on();
+                }
+            }
+        }
+    }
+
+    /// Every stream may be read again.
+    fn read_on(&mut self) {
+        let streams: Vec<StreamId> = self.links.streams().collect();
+        for stream in streams {
+            self.cx.out.push_back(Output::ReadReady { stream });
+        }
+    }
+
+    fn loaded(&mut self, load: LoadId, answer: &Answer) {
+        if let Some(asked) = self.cx.answered(load) {
+            self.peers.loaded(&mut self.cx, &mut self.links, asked, answer);
+        }
+    }
+
+    fn store_failed(&mut self) {
+        if self.cx.failed {
+            return;
+        }
+        self.cx.fail();
+        let all: Vec<StreamId> = self.links.streams().collect();
+        for stream in all {
+            self.over(stream, AttemptOutcome::HandshakeFailed, SessionEnd::Local, true);
+        }
+        self.cx.event(Event::StoreFailed);
+    }
+
+    // --- the end of a turn -----------------------------------------------------------------------------------
+
+    /// One batch of all that this turn wrote, then what may be asked, then what may be sent.
+    fn finish_turn(&mut self) {
+        if self.cx.may_close() {
+            self.peers.write_dirty(&mut self.cx);
+            self.cx.close_batch();
+        }
+        self.keep();
+        if !self.cx.failed {
+            self.peers.work(&mut self.cx, &mut self.links, &self.own);
+        }
+        self.cx.touched.clear();
+        self.cx.let_questions_out();
+        if self.relieved() {
+            self.was_pressed = false;
+            self.read_on();
+        } else {
+            self.was_pressed = self.cx.pressed();
+        }
+        if self.may_stop() {
+            self.stopped = true;
+            self.cx.event(Event::Stopped);
+        }
+    }
+
+    /// Reading was stopped for the disk's sake, and may go on.
+    fn relieved(&self) -> bool {
+        self.was_pressed && !self.cx.pressed()
+    }
+
+    fn may_stop(&self) -> bool {
+        let durable = self.cx.failed || (self.cx.all_durable() && self.cx.gate.is_empty());
+        self.peers.stopping && !self.stopped && self.links.is_empty() && durable
     }
 }

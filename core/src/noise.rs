@@ -231,6 +231,7 @@ impl Sealer {
     }
 
     /// The number of the next record, and so how many were sealed.
+    #[cfg(test)]
     pub(crate) const fn number(&self) -> u64 {
         self.number
     }

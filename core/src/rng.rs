@@ -5,27 +5,27 @@ use core::fmt;
 use rand_core::{Rng as _, SeedableRng};
 
 /// A deterministic generator (ChaCha20). The seed is fresh at every start of a node and is never stored.
-pub struct Rng(ChaCha20Rng);
+pub(crate) struct Rng(ChaCha20Rng);
 
 impl Rng {
     #[must_use]
-    pub fn from_seed(seed: [u8; 32]) -> Self {
+    pub(crate) fn from_seed(seed: [u8; 32]) -> Self {
         Self(ChaCha20Rng::from_seed(seed))
     }
 
     /// An independent generator.
-    pub fn fork(&mut self) -> Self {
+    pub(crate) fn fork(&mut self) -> Self {
         Self::from_seed(self.bytes())
     }
 
-    pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
+    pub(crate) fn bytes<const N: usize>(&mut self) -> [u8; N] {
         let mut out = [0; N];
         self.0.fill_bytes(&mut out);
         out
     }
 
     /// Uniform in `0..=most` (by rejection, so without bias).
-    pub fn up_to(&mut self, most: u64) -> u64 {
+    pub(crate) fn up_to(&mut self, most: u64) -> u64 {
         let mask = u64::MAX.checked_shr(most.leading_zeros()).unwrap_or(0);
         loop {
             let draw = self.0.next_u64() & mask;

@@ -1,0 +1,218 @@
+//! The chain of a feed: hashes of entries and bodies, and the ledger of which numbers are held.
+
+use crate::bounded::List;
+use crate::identity::Identity;
+use crate::ids::{ConversationId, EntryHash, Epoch, PeerId};
+use crate::limits::RANGES;
+use crate::record::{Entry, Feed, Kind, Range};
+use blake3::Hasher;
+
+/// Format of the hashed header.
+const HEADER_VERSION: u8 = 1;
+
+pub(crate) fn body_hash(body: &[u8]) -> EntryHash {
+    EntryHash(*blake3::hash(body).as_bytes())
+}
+
+/// Where an entry claims to stand; with the entry itself, everything that its hash covers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Position<'a> {
+    pub(crate) conversation: &'a ConversationId,
+    pub(crate) author: &'a PeerId,
+    pub(crate) epoch: &'a Epoch,
+    pub(crate) seq: u64,
+}
+
+/// BLAKE3 over a fixed encoding of the header, which holds the hash and length of the body: a body can go, the chain
+/// still holds. Every field has a fixed length or its count before it, so no two headers encode alike.
+pub(crate) fn entry_hash(position: Position<'_>, entry: &Entry) -> EntryHash {
+    let mut h = Hasher::new_derive_key("peerlink 2026-11 v1 entry");
+    h.update(&[HEADER_VERSION, kind_byte(entry.kind)]);
+    h.update(&position.conversation.0).update(position.author.as_bytes());
+    h.update(&position.epoch.0).update(&position.seq.to_be_bytes()).update(&entry.prev.0);
+    h.update(&entry.lamport.to_be_bytes()).update(&entry.claimed.0.to_be_bytes()).update(&entry.caller.0);
+    h.update(&[u8::try_from(entry.heads.len()).unwrap_or(u8::MAX)]);
+    for head in entry.heads.iter() {
+        h.update(&head.epoch.0).update(&head.seq.to_be_bytes()).update(&head.hash.0);
+    }
+    h.update(&[u8::from(entry.link.is_some()), u8::from(entry.replaces.is_some())]);
+    if let Some(link) = &entry.link {
+        h.update(&link.epoch.0).update(&link.last.to_be_bytes()).update(&link.hash.0);
+    }
+    if let Some(replaced) = &entry.replaces {
+        h.update(&replaced.0);
+    }
+    h.update(&entry.body_len.to_be_bytes()).update(&entry.body_hash.0);
+    EntryHash(*h.finalize().as_bytes())
+}
+
+const fn kind_byte(kind: Kind) -> u8 {
+    match kind {
+        Kind::Text => 1,
+        Kind::Tombstone => 2,
+        Kind::Cancel => 3,
+        Kind::Read => 4,
+    }
+}
+
+/// Completes an own entry: hash and tag.
+pub(crate) fn seal_own(identity: &Identity, position: Position<'_>, entry: &mut Entry) {
+    entry.hash = entry_hash(position, entry);
+    entry.tag = identity.tag(position.conversation, position.epoch, position.seq, &entry.hash);
+}
+
+/// What became of a number that was put into a feed's ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// It extends the head, and `filled` tells how far the head moved by it.
+    Head,
+    /// It stands beyond a gap.
+    Beyond,
+    /// It was held already (as far as the ledger can tell).
+    Held,
+    /// It does not fit the chain.
+    Conflict,
+    /// There are too many gaps.
+    NoRoom,
+}
+
+/// Puts entry `seq` with its hashes into the ledger.
+pub(crate) fn place(feed: &mut Feed, seq: u64, prev: EntryHash, hash: EntryHash) -> Placed {
+    if seq == 0 {
+        return Placed::Conflict;
+    }
+    if seq <= feed.head {
+        return if seq == feed.head && hash != feed.hash { Placed::Conflict } else { Placed::Held };
+    }
+    if let Some(range) = feed.beyond.iter().find(|range| (range.first..=range.last).contains(&seq)) {
+        return if seq == range.last && hash != range.hash { Placed::Conflict } else { Placed::Held };
+    }
+    let before = if seq == feed.head + 1 {
+        Some(feed.hash)
+    } else {
+        feed.beyond.iter().find(|range| range.last == seq - 1).map(|range| range.hash)
+    };
+    let after = feed.beyond.iter().find(|range| range.first == seq.saturating_add(1)).map(|range| range.prev);
+    if before.is_some_and(|before| before != prev) || after.is_some_and(|after| after != hash) {
+        return Placed::Conflict;
+    }
+    if seq == feed.head + 1 {
+        feed.head = seq;
+        feed.hash = hash;
+        if let Some(next) = feed.beyond.first().copied().filter(|range| range.first == seq + 1) {
+            feed.head = next.last;
+            feed.hash = next.hash;
+            feed.beyond.remove(0);
+        }
+        return Placed::Head;
+    }
+    if insert_range(&mut feed.beyond, Range { first: seq, last: seq, prev, hash }) {
+        Placed::Beyond
+    } else {
+        Placed::NoRoom
+    }
+}
+
+/// Adds a range, joining those that touch it; `false` if there is no room. Ranges that overlap it are absorbed.
+pub(crate) fn insert_range(ranges: &mut List<Range, RANGES>, new: Range) -> bool {
+    let mut joined = new;
+    let touches = |range: &Range, with: &Range| {
+        range.first <= with.last.saturating_add(1) && with.first <= range.last.saturating_add(1)
+    };
+    if ranges.is_full() && !ranges.iter().any(|range| touches(range, &joined)) {
+        return false;
+    }
+    ranges.retain(|range| {
+        if !touches(range, &joined) {
+            return true;
+        }
+        if range.first < joined.first {
+            (joined.first, joined.prev) = (range.first, range.prev);
+        }
+        if range.last > joined.last {
+            (joined.last, joined.hash) = (range.last, range.hash);
+        }
+        false
+    });
+    let at = ranges.iter().position(|range| range.first > joined.first).unwrap_or(ranges.len());
+    ranges.insert(at, joined).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ConversationNo;
+
+    fn hash(n: u64) -> EntryHash {
+        body_hash(&n.to_be_bytes())
+    }
+
+    pub(crate) fn feed() -> Feed {
+        Feed {
+            conversation: ConversationNo(1),
+            mine: false,
+            epoch: Epoch([1; 16]),
+            head: 0,
+            hash: EntryHash::NONE,
+            beyond: List::new(),
+            lamport: 0,
+            heads_named: List::new(),
+            acked: 0,
+            acked_hash: EntryHash::NONE,
+            acked_beyond: List::new(),
+            link: None,
+            closed: false,
+        }
+    }
+
+    fn before(n: u64) -> EntryHash {
+        if n == 1 { EntryHash::NONE } else { hash(n - 1) }
+    }
+
+    #[test]
+    fn any_order_of_arrival_ends_with_everything_held() {
+        let mut orders = alloc::vec![];
+        for a in 0..5040usize {
+            let (mut rest, mut order, mut a) = ((1..=7u64).collect::<alloc::vec::Vec<_>>(), alloc::vec![], a);
+            for base in (1..=7).rev() {
+                order.push(rest.remove(a % base));
+                a /= base;
+            }
+            orders.push(order);
+        }
+        for order in orders {
+            let mut feed = feed();
+            for &n in &order {
+                let placed = place(&mut feed, n, before(n), hash(n));
+                assert!(matches!(placed, Placed::Head | Placed::Beyond), "{order:?}");
+                assert_eq!(place(&mut feed, n, before(n), hash(n)), Placed::Held);
+            }
+            assert_eq!((feed.head, feed.hash, feed.beyond.len()), (7, hash(7), 0), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_the_chain_is_a_conflict_on_either_side_of_a_gap() {
+        let mut feed = feed();
+        assert_eq!(place(&mut feed, 1, hash(9), hash(1)), Placed::Conflict);
+        assert_eq!(place(&mut feed, 1, before(1), hash(1)), Placed::Head);
+        assert_eq!(place(&mut feed, 1, before(1), hash(8)), Placed::Conflict);
+        assert_eq!(place(&mut feed, 3, before(3), hash(3)), Placed::Beyond);
+        assert_eq!(place(&mut feed, 2, before(2), hash(8)), Placed::Conflict);
+        assert_eq!(place(&mut feed, 4, hash(8), hash(4)), Placed::Conflict);
+        assert_eq!(place(&mut feed, 2, before(2), hash(2)), Placed::Head);
+        assert_eq!(feed.head, 3);
+        assert_eq!(place(&mut feed, 0, before(1), hash(1)), Placed::Conflict);
+        assert_eq!(place(&mut feed, u64::MAX, hash(1), hash(2)), Placed::Beyond);
+    }
+
+    #[test]
+    fn gaps_are_bounded() {
+        let mut feed = feed();
+        for n in 0..RANGES as u64 {
+            assert_eq!(place(&mut feed, 2 * n + 2, hash(0), hash(2 * n + 2)), Placed::Beyond);
+        }
+        assert_eq!(place(&mut feed, 100, hash(99), hash(100)), Placed::NoRoom);
+        assert_eq!(feed.beyond.len(), RANGES);
+    }
+}

@@ -1,0 +1,313 @@
+//! The table of streams: bytes in and out, one outstanding write each, half-open ones counted and bounded.
+
+use crate::api::{Event, Output, Rejection, SessionEnd};
+use crate::cx::{Cx, Timer};
+use crate::ids::{Epoch, PeerId, SessionId, StreamId};
+use crate::limits::{DIAL_TIMEOUT, HALF_OPEN, HALF_OPEN_PER_SOURCE, SHUTDOWN_MAX, STREAMS};
+use crate::session::{Identified, Keys, Session, Step};
+use crate::wire::frame::{CloseReason, Frame};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::net::{IpAddr, SocketAddr};
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) session: Session,
+    pub(crate) remote: SocketAddr,
+    /// Known once the handshake named it (or because we dialled it).
+    pub(crate) peer: Option<PeerId>,
+    pub(crate) holder: Option<(Epoch, u64)>,
+    /// The newest session that the initiator knew of.
+    pub(crate) after: Option<SessionId>,
+    /// A record was opened on it: the other side has the keys.
+    pub(crate) confirmed: bool,
+    pub(crate) have_due: bool,
+    pub(crate) record_due: bool,
+    busy: bool,
+    /// Handshake bytes that wait for the carrier.
+    outbound: Vec<u8>,
+    ending: Option<CloseReason>,
+}
+
+impl Link {
+    fn new(session: Session, remote: SocketAddr, peer: Option<PeerId>) -> Self {
+        Self {
+            session,
+            remote,
+            peer,
+            holder: None,
+            after: None,
+            confirmed: false,
+            have_due: false,
+            record_due: false,
+            busy: false,
+            outbound: Vec::new(),
+            ending: None,
+        }
+    }
+
+    /// Whether a record can be handed over now.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.session.is_open() && !self.busy && self.ending.is_none()
+    }
+
+    pub(crate) fn we_dialled(&self) -> bool {
+        self.session.dialled().is_some()
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+}
+
+/// What reading from a stream led to.
+#[derive(Debug)]
+pub(crate) enum Read {
+    Nothing,
+    Decide(Box<Identified>),
+    Record,
+    Over(Rejection),
+}
+
+#[derive(Debug)]
+pub(crate) struct Links {
+    keys: Keys,
+    map: BTreeMap<StreamId, Link>,
+    next_dial: u64,
+}
+
+impl Links {
+    pub(crate) fn new(keys: Keys) -> Self {
+        Self { keys, map: BTreeMap::new(), next_dial: 2 }
+    }
+
+    pub(crate) fn get(&self, stream: StreamId) -> Option<&Link> {
+        self.map.get(&stream)
+    }
+
+    pub(crate) fn get_mut(&mut self, stream: StreamId) -> Option<&mut Link> {
+        self.map.get_mut(&stream)
+    }
+
+    pub(crate) fn streams(&self) -> impl Iterator<Item = StreamId> + '_ {
+        self.map.keys().copied()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.map.len() < STREAMS
+    }
+
+    pub(crate) fn read_budget(&self, stream: StreamId) -> usize {
+        self.map
+            .get(&stream)
+            .filter(|link| link.ending.is_none())
+            .map_or(0, |link| link.session.read_budget())
+    }
+
+    // --- begin -----------------------------------------------------------------------------------------------
+
+    pub(crate) fn accepted(&mut self, cx: &mut Cx, stream: StreamId, remote: SocketAddr) {
+        let half_open = || self.map.values().filter(|link| !link.we_dialled() && !link.session.is_open());
+        let same = half_open().filter(|link| source(&link.remote) == source(&remote)).count();
+        if half_open().count() >= HALF_OPEN || same >= HALF_OPEN_PER_SOURCE || !self.has_room() {
+            cx.stats.rejected_half_open += 1;
+            cx.event(Event::Rejected { remote, peer: None, why: Rejection::HalfOpen });
+            cx.out.push_back(Output::Close { stream, flush: false });
+            return;
+        }
+        if self.map.contains_key(&stream) {
+            return;
+        }
+        self.map.insert(stream, Link::new(Session::accept(cx.now), remote, None));
+        self.arm(cx, stream);
+    }
+
+    pub(crate) fn dial(&mut self, cx: &mut Cx, peer: PeerId, remote: SocketAddr) -> StreamId {
+        let stream = StreamId(self.next_dial);
+        self.next_dial += 2;
+        self.map.insert(stream, Link::new(Session::dial(peer, cx.now), remote, Some(peer)));
+        cx.out.push_back(Output::Dial { stream, remote, timeout: DIAL_TIMEOUT });
+        stream
+    }
+
+    /// A dial succeeded. `false`: not one of ours, or it cannot go on.
+    pub(crate) fn connected(&mut self, cx: &mut Cx, stream: StreamId) -> bool {
+        let Some(link) = self.map.get_mut(&stream) else { return true };
+        let begun = link.session.connected(&self.keys, &mut cx.rng, cx.now, &mut link.outbound).is_ok();
+        flush_outbound(cx, stream, link);
+        self.arm(cx, stream);
+        begun
+    }
+
+    // --- read ------------------------------------------------------------------------------------------------
+
+    pub(crate) fn push(&mut self, stream: StreamId, bytes: &[u8]) -> Result<(), Rejection> {
+        match self.map.get_mut(&stream) {
+            Some(link) if link.ending.is_none() => link.session.push(bytes),
+            _ => Ok(()),
+        }
+    }
+
+    /// Works off one record of this stream; a plaintext is left in `record`.
+    pub(crate) fn step(&mut self, cx: &mut Cx, stream: StreamId, record: &mut Vec<u8>) -> Read {
+        let Some(link) = self.map.get_mut(&stream) else { return Read::Nothing };
+        if link.ending.is_some() {
+            return Read::Nothing;
+        }
+        loop {
+            match link.session.step(&self.keys, &mut cx.rng, cx.now, record, &mut link.outbound) {
+                Step::Wait => return Read::Nothing,
+                Step::Went => {
+                    flush_outbound(cx, stream, link);
+                    self::arm(cx, stream, link);
+                }
+                Step::Decide(identified) => {
+                    link.peer = Some(identified.peer);
+                    link.holder = Some((identified.holder, identified.start));
+                    link.after = identified.after;
+                    return Read::Decide(identified);
+                }
+                Step::Record => return Read::Record,
+                Step::Failed(why) => return Read::Over(why),
+            }
+        }
+    }
+
+    /// Lets a session that was decided upon open. `false`: it cannot.
+    pub(crate) fn proceed(
+        &mut self,
+        cx: &mut Cx,
+        stream: StreamId,
+        after: Option<SessionId>,
+        secret: Option<[u8; 16]>,
+    ) -> bool {
+        let Some(link) = self.map.get_mut(&stream) else { return false };
+        let nickname = cx.nickname.clone();
+        let opened = link.session.proceed(&self.keys, after, secret, nickname, &mut link.outbound).is_ok();
+        flush_outbound(cx, stream, link);
+        self::arm(cx, stream, link);
+        if opened {
+            cx.stats.sessions += 1;
+            cx.out.push_back(Output::ReadReady { stream });
+        }
+        opened
+    }
+
+    // --- write -----------------------------------------------------------------------------------------------
+
+    pub(crate) fn written(&mut self, cx: &mut Cx, stream: StreamId) {
+        let Some(link) = self.map.get_mut(&stream) else { return };
+        link.busy = false;
+        flush_outbound(cx, stream, link);
+        if let Some(reason) = link.ending {
+            self.end(cx, stream, reason);
+        } else if let Some(peer) = link.peer {
+            cx.touch(peer);
+        }
+    }
+
+    /// Seals a record that was begun by the session and hands it over. `false`: the session is used up.
+    pub(crate) fn write(&mut self, cx: &mut Cx, stream: StreamId, mut record: Vec<u8>) -> bool {
+        let Some(link) = self.map.get_mut(&stream) else { return false };
+        if link.session.seal(&mut record).is_err() {
+            return false;
+        }
+        link.busy = true;
+        cx.out.push_back(Output::Write { stream, bytes: Bytes::from(record) });
+        self::arm(cx, stream, link);
+        true
+    }
+
+    // --- end -------------------------------------------------------------------------------------------------
+
+    /// Ends a stream in good order: the reason, then FIN. If the carrier takes nothing, a timer ends it.
+    pub(crate) fn end(&mut self, cx: &mut Cx, stream: StreamId, reason: CloseReason) {
+        let Some(link) = self.map.get_mut(&stream) else { return };
+        if !link.session.is_open() {
+            self.abort(cx, stream);
+            return;
+        }
+        if link.busy {
+            if link.ending.replace(reason).is_none() {
+                cx.timer(Timer::Link(stream), SHUTDOWN_MAX);
+            }
+            return;
+        }
+        let mut record = link.session.begin_record(&mut cx.rng, cx.now);
+        Frame::Close(reason).encode(&mut record);
+        if link.session.seal(&mut record).is_ok() {
+            cx.out.push_back(Output::Write { stream, bytes: Bytes::from(record) });
+        }
+        cx.out.push_back(Output::Close { stream, flush: true });
+        self.forget(cx, stream);
+    }
+
+    pub(crate) fn abort(&mut self, cx: &mut Cx, stream: StreamId) {
+        if self.forget(cx, stream).is_some() {
+            cx.out.push_back(Output::Close { stream, flush: false });
+        }
+    }
+
+    /// The stream is over, or given up: nothing about it matters any more.
+    pub(crate) fn forget(&mut self, cx: &mut Cx, stream: StreamId) -> Option<Link> {
+        cx.timers.cancel(Timer::Link(stream));
+        self.map.remove(&stream)
+    }
+
+    // --- time ------------------------------------------------------------------------------------------------
+
+    pub(crate) fn arm(&self, cx: &mut Cx, stream: StreamId) {
+        if let Some(link) = self.map.get(&stream) {
+            arm(cx, stream, link);
+        }
+    }
+
+    /// The timer of a stream fired. What ended, if it ended.
+    pub(crate) fn due(&mut self, cx: &mut Cx, stream: StreamId) -> Option<SessionEnd> {
+        let link = self.map.get_mut(&stream)?;
+        if link.ending.is_some() {
+            return Some(SessionEnd::Local);
+        }
+        if !link.session.due(cx.now) {
+            return Some(SessionEnd::Silent);
+        }
+        self::arm(cx, stream, link);
+        if let Some(peer) = link.peer {
+            cx.touch(peer);
+        }
+        None
+    }
+}
+
+fn arm(cx: &mut Cx, stream: StreamId, link: &Link) {
+    match link.session.deadline() {
+        Some(at) => cx.timers.set(Timer::Link(stream), at),
+        None => cx.timers.cancel(Timer::Link(stream)),
+    }
+}
+
+fn flush_outbound(cx: &mut Cx, stream: StreamId, link: &mut Link) {
+    if !link.busy && !link.outbound.is_empty() {
+        link.busy = true;
+        cx.out.push_back(Output::Write { stream, bytes: Bytes::from(core::mem::take(&mut link.outbound)) });
+    }
+}
+
+/// What one source of streams is: an IPv4 address, or the /64 that one IPv6 host can fill.
+fn source(remote: &SocketAddr) -> [u8; 8] {
+    let mut out = [0; 8];
+    match remote.ip() {
+        IpAddr::V4(ip) => out.iter_mut().zip(ip.octets()).for_each(|(to, from)| *to = from),
+        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
+            Some(v4) => return source(&SocketAddr::new(v4.into(), 0)),
+            None => out.iter_mut().zip(ip.octets()).for_each(|(to, from)| *to = from),
+        },
+    }
+    out
+}

@@ -1,0 +1,196 @@
+//! Direct TCP: the addresses of one peer raced with a head start each (RFC 8305), then a backoff, then again.
+
+use crate::backoff::Backoff;
+use crate::bounded::List;
+use crate::ids::StreamId;
+use crate::limits::{ADDRESSES, PARALLEL_DIALS};
+use crate::rng::Rng;
+use crate::time::Duration;
+use core::net::{IpAddr, SocketAddr};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Not wanted, or a session stands.
+    Idle,
+    /// A timer is set for the next race.
+    Waiting,
+    Racing,
+}
+
+#[derive(Debug)]
+pub(crate) struct Dial {
+    phase: Phase,
+    left: List<SocketAddr, { 2 * ADDRESSES }>,
+    running: List<StreamId, PARALLEL_DIALS>,
+    backoff: Backoff,
+}
+
+impl Dial {
+    pub(crate) fn new() -> Self {
+        Self { phase: Phase::Idle, left: List::new(), running: List::new(), backoff: Backoff::default() }
+    }
+
+    pub(crate) fn is_racing(&self) -> bool {
+        self.phase == Phase::Racing
+    }
+
+    /// Begins a race over these addresses, in order, each once.
+    pub(crate) fn race(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
+        self.left.clear();
+        for address in addresses {
+            if !self.left.contains(&address) {
+                // More than fit were never stored.
+                let _surplus = self.left.push(address);
+            }
+        }
+        self.phase = Phase::Racing;
+    }
+
+    /// The next address to dial now, if one may be.
+    pub(crate) fn next(&mut self) -> Option<SocketAddr> {
+        if self.phase != Phase::Racing || self.running.is_full() {
+            return None;
+        }
+        self.left.remove(0)
+    }
+
+    pub(crate) fn has_more(&self) -> bool {
+        self.phase == Phase::Racing && !self.left.is_empty()
+    }
+
+    pub(crate) fn started(&mut self, stream: StreamId) {
+        let _room_was_checked = self.running.push(stream);
+    }
+
+    /// One attempt is over.
+    pub(crate) fn ended(&mut self, stream: StreamId) {
+        self.running.retain(|running| *running != stream);
+    }
+
+    /// Every address failed.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.phase == Phase::Racing && self.left.is_empty() && self.running.is_empty()
+    }
+
+    /// Waits for the next race; how long.
+    pub(crate) fn wait(&mut self, rng: &mut Rng) -> Duration {
+        self.phase = Phase::Waiting;
+        self.backoff.next(rng)
+    }
+
+    /// Waits shorter, because the session that was there just broke.
+    pub(crate) fn wait_briefly(&mut self, rng: &mut Rng) -> Duration {
+        self.phase = Phase::Waiting;
+        Duration::from_micros(rng.up_to(250_000))
+    }
+
+    /// A session stands, or none is wanted. Gives the attempts to end.
+    pub(crate) fn stop(&mut self) -> List<StreamId, PARALLEL_DIALS> {
+        self.phase = Phase::Idle;
+        self.left.clear();
+        core::mem::take(&mut self.running)
+    }
+
+    pub(crate) fn succeeded(&mut self) {
+        self.backoff.reset();
+    }
+}
+
+/// How far an address reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    Loopback,
+    Private,
+    Global,
+}
+
+fn scope(address: &SocketAddr) -> Option<Scope> {
+    if address.port() == 0 {
+        return None;
+    }
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() => None,
+        IpAddr::V4(ip) if ip.is_loopback() => Some(Scope::Loopback),
+        // RFC 1918, RFC 3927, and the shared space of RFC 6598.
+        IpAddr::V4(ip)
+            if ip.is_private()
+                || ip.is_link_local()
+                || (ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64) =>
+        {
+            Some(Scope::Private)
+        }
+        IpAddr::V4(_) => Some(Scope::Global),
+        IpAddr::V6(ip) if ip.is_unspecified() || ip.is_multicast() => None,
+        IpAddr::V6(ip) if ip.is_loopback() => Some(Scope::Loopback),
+        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
+            Some(v4) => scope(&SocketAddr::new(v4.into(), address.port())),
+            // RFC 4193 and RFC 4291, section 2.5.6.
+            None if ip.is_unique_local() || ip.is_unicast_link_local() => Some(Scope::Private),
+            None => Some(Scope::Global),
+        },
+    }
+}
+
+/// Which addresses of a peer record that came over a session with `remote` we may dial: never one that reaches less
+/// far than that session did, so that nobody can aim our packets into a network that he is not in.
+pub(crate) fn dialable<'a>(
+    addresses: &'a [SocketAddr],
+    remote: &SocketAddr,
+) -> impl Iterator<Item = SocketAddr> + 'a {
+    let reach = scope(remote).unwrap_or(Scope::Global);
+    addresses.iter().copied().filter(move |address| scope(address).is_some_and(|scope| scope >= reach))
+}
+
+/// Whether an address that a person gave us can be dialled at all.
+pub(crate) fn is_dialable(address: &SocketAddr) -> bool {
+    scope(address).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn a_record_cannot_aim_into_a_network_that_its_sender_is_not_in() {
+        let all: Vec<SocketAddr> = [
+            "127.0.0.1:1",
+            "10.0.0.1:1",
+            "100.64.0.1:1",
+            "8.8.8.8:1",
+            "[::1]:1",
+            "[fe80::1]:1",
+            "[fd00::1]:1",
+            "[2001:4860::1]:1",
+            "[::ffff:127.0.0.1]:1",
+            "0.0.0.0:1",
+            "224.0.0.1:1",
+            "8.8.8.8:0",
+        ]
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect();
+        let count = |remote: &str| dialable(&all, &remote.parse().unwrap()).count();
+        assert_eq!(count("127.0.0.1:9"), 9);
+        assert_eq!(count("192.168.1.1:9"), 6);
+        assert_eq!(count("9.9.9.9:9"), 2);
+    }
+
+    #[test]
+    fn a_race_tries_every_address_once_and_then_waits() {
+        let addresses = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.1:1"].map(|text| text.parse().unwrap());
+        let (mut dial, mut rng) = (Dial::new(), Rng::from_seed([1; 32]));
+        dial.race(addresses);
+        assert_eq!(dial.next(), Some(addresses[0]));
+        dial.started(StreamId(2));
+        assert_eq!(dial.next(), Some(addresses[1]));
+        dial.started(StreamId(4));
+        assert_eq!(dial.next(), None);
+        dial.ended(StreamId(2));
+        assert!(!dial.is_lost());
+        dial.ended(StreamId(4));
+        assert!(dial.is_lost());
+        assert!(dial.wait(&mut rng) <= crate::limits::RETRY_FIRST);
+        assert!(!dial.is_racing());
+    }
+}

@@ -1,0 +1,3 @@
+//! Ways to reach a peer. Each is a small machine of its own; so far there is one.
+
+pub(crate) mod dial;

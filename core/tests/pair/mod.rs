@@ -1,0 +1,428 @@
+//! Two nodes, a wire between them and a disk each, driven by hand. Time moves only when nothing else is left to do.
+
+#![allow(dead_code, unreachable_pub, missing_debug_implementations, reason = "each test file uses its part")]
+
+use bytes::Bytes;
+use peerlink_core::api::{Answer, Command, DialFailure, Event, Input, Output, Page, Refused, StreamEnd};
+use peerlink_core::bounded::List;
+use peerlink_core::identity::IdentitySecret;
+use peerlink_core::ids::{BatchId, CallerId, LoadId, Name, PeerId, StreamId};
+use peerlink_core::limits::{BATCHES, LOADS, PAGE_BYTES};
+use peerlink_core::record::{self, Key, KeyBytes, OrderKey, Record as _, Table};
+use peerlink_core::ticket::{Ticket, TicketSecret};
+use peerlink_core::time::{Duration, Instant, WallClock};
+use peerlink_core::{Config, Node, Restore};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+pub const ALICE: usize = 0;
+pub const BOB: usize = 1;
+
+pub type Disk = BTreeMap<KeyBytes, Bytes>;
+
+/// A node, its disk, and what it said.
+pub struct Side {
+    pub node: Option<Node>,
+    pub disk: Disk,
+    pub events: Vec<Event>,
+    secret: IdentitySecret,
+    starts: u8,
+    /// Batches that wait while `slow` is set.
+    pub slow: bool,
+    pending: VecDeque<peerlink_core::api::Batch>,
+    loads: Vec<(LoadId, BatchId, peerlink_core::api::KeyRange)>,
+    newest: BatchId,
+    next_accept: u64,
+    pub address: SocketAddr,
+    pub trace: Vec<String>,
+}
+
+/// One direction-less pipe: which stream of which side it is at either end.
+struct Pipe {
+    ends: [StreamId; 2],
+    bytes: [VecDeque<u8>; 2],
+    finished: [bool; 2],
+}
+
+pub struct Pair {
+    pub now: Instant,
+    pub sides: [Side; 2],
+    pipes: Vec<Pipe>,
+    /// Nothing passes, and nobody is told.
+    pub silent: bool,
+    /// Dials are refused.
+    pub refuse: bool,
+    pub delivered_bytes: u64,
+}
+
+pub fn wall(now: Instant) -> WallClock {
+    WallClock(1_790_000_000_000 + now.as_micros() / 1000)
+}
+
+impl Pair {
+    pub fn new() -> Self {
+        let side = |n: u8| Side {
+            node: None,
+            disk: Disk::new(),
+            events: Vec::new(),
+            secret: IdentitySecret::new([n + 1; 32]).unwrap(),
+            starts: 0,
+            slow: false,
+            pending: VecDeque::new(),
+            loads: Vec::new(),
+            newest: BatchId(0),
+            next_accept: 1,
+            address: SocketAddr::from(([127, 0, 0, 1], 1000 + u16::from(n))),
+            trace: Vec::new(),
+        };
+        let mut pair = Self {
+            now: Instant::from_micros(1_000_000),
+            sides: [side(0), side(1)],
+            pipes: Vec::new(),
+            silent: false,
+            refuse: false,
+            delivered_bytes: 0,
+        };
+        pair.start(ALICE);
+        pair.start(BOB);
+        pair
+    }
+
+    /// Two nodes that know each other: Bob added Alice's ticket.
+    pub fn met() -> Self {
+        let mut pair = Self::new();
+        pair.introduce();
+        pair.drive_until("both established", |pair| {
+            (0..2).all(|side| pair.count(side, |event| matches!(event, Event::Connected { .. })) > 0)
+        });
+        pair
+    }
+
+    pub fn ticket(&mut self, side: usize, secret: u8) -> Ticket {
+        let secret = TicketSecret([secret; 16]);
+        let expires = WallClock(wall(self.now).0 + 3_600_000);
+        self.command(side, Command::Invite { secret, expires }).unwrap();
+        self.settle();
+        let (peer, address) = (self.peer(side), self.sides[side].address);
+        Ticket { peer, secret, nickname: Name::new("inviter").ok(), expires, addresses: List::of([address]) }
+    }
+
+    pub fn introduce(&mut self) {
+        let ticket = self.ticket(ALICE, 7);
+        let petname = Name::new("alice").unwrap();
+        self.command(BOB, Command::Add { ticket: Box::new(ticket), petname }).unwrap();
+    }
+
+    pub fn start(&mut self, side: usize) {
+        self.now = self.now + Duration::from_millis(1);
+        let now = self.now;
+        let this = &mut self.sides[side];
+        this.starts += 1;
+        let mut restore =
+            Restore::new(Config::default(), &this.secret, [this.starts * 2 + side as u8 + 100; 32]);
+        for (key, value) in this.disk.iter().take_while(|(key, _)| key[0] < record::RESTORE_END) {
+            restore.record(key, value).unwrap();
+        }
+        let mut node = restore.start(now, wall(now)).unwrap();
+        node.handle(now, Input::LocalAddresses(List::of([this.address])));
+        this.node = Some(node);
+        this.newest = BatchId(0);
+    }
+
+    /// The process is gone: what was not synced is lost, streams break.
+    pub fn crash(&mut self, side: usize) {
+        let this = &mut self.sides[side];
+        this.node = None;
+        this.pending.clear();
+        this.loads.clear();
+        let other = 1 - side;
+        for pipe in std::mem::take(&mut self.pipes) {
+            self.handle(other, Input::StreamClosed { stream: pipe.ends[other], why: StreamEnd::Broken });
+        }
+    }
+
+    /// Every stream breaks; both sides notice.
+    pub fn cut(&mut self) {
+        for pipe in std::mem::take(&mut self.pipes) {
+            for side in 0..2 {
+                self.handle(side, Input::StreamClosed { stream: pipe.ends[side], why: StreamEnd::Broken });
+            }
+        }
+    }
+
+    /// Only `side` notices that its streams broke.
+    pub fn cut_one(&mut self, side: usize) {
+        for pipe in std::mem::take(&mut self.pipes) {
+            self.handle(side, Input::StreamClosed { stream: pipe.ends[side], why: StreamEnd::Broken });
+        }
+    }
+
+    pub fn peer(&self, side: usize) -> PeerId {
+        peerlink_core::identity::Identity::new(&self.sides[side].secret).unwrap().peer()
+    }
+
+    pub fn handle(&mut self, side: usize, input: Input<'_>) {
+        let now = self.now;
+        if let Some(node) = &mut self.sides[side].node {
+            node.handle(now, input);
+        }
+    }
+
+    pub fn command(&mut self, side: usize, command: Command) -> Result<(), Refused> {
+        let now = self.now;
+        self.sides[side].node.as_mut().unwrap().command(now, command)
+    }
+
+    pub fn send(&mut self, side: usize, id: u32, text: &str) {
+        let peer = self.peer(1 - side);
+        let body = Bytes::copy_from_slice(text.as_bytes());
+        self.command(side, Command::Send { peer, caller: caller(id), fresh: true, body }).unwrap();
+    }
+
+    pub fn count(&self, side: usize, what: impl Fn(&Event) -> bool) -> usize {
+        self.sides[side].events.iter().filter(|event| what(event)).count()
+    }
+
+    /// Texts that were shown at `side`, in order.
+    pub fn received(&self, side: usize) -> Vec<String> {
+        let events = self.sides[side].events.iter();
+        events
+            .filter_map(|event| match event {
+                Event::Received { body, .. } => Some(String::from_utf8(body.to_vec()).unwrap()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// How many own messages `side` has seen proof for.
+    pub fn delivered(&self, side: usize) -> u64 {
+        let ranges = self.sides[side].events.iter().map(|event| match event {
+            Event::Delivered { first, last, .. } => last - first + 1,
+            _ => 0,
+        });
+        ranges.sum()
+    }
+
+    /// The conversation as it is on disk, in its order.
+    pub fn history(&self, side: usize) -> Vec<(bool, String)> {
+        let disk = &self.sides[side].disk;
+        let conversation =
+            record::Key::Order(OrderKey::first(peerlink_core::ids::ConversationNo(1))).encode();
+        let last = record::Key::Order(OrderKey::last(peerlink_core::ids::ConversationNo(1))).encode();
+        disk.range(conversation..=last)
+            .map(|(_, value)| {
+                let place = record::Place::decode(Table::Order, value).unwrap();
+                let entry = &disk[&Key::Entry { feed: place.feed, seq: place.seq }.encode()];
+                let feed = record::Feed::decode(&disk[&Key::Feed(place.feed).encode()]).unwrap();
+                let entry = record::Entry::decode(entry).unwrap();
+                (feed.mine == (side == ALICE), String::from_utf8(entry.body.to_vec()).unwrap())
+            })
+            .collect()
+    }
+
+    // --- driving ---------------------------------------------------------------------------------------------
+
+    /// Carries out every effect of one side; `true` if there was one.
+    fn drain(&mut self, side: usize) -> bool {
+        let mut busy = false;
+        while let Some(output) = self.sides[side].node.as_mut().and_then(Node::poll) {
+            busy = true;
+            self.sides[side].trace.push(format!("{output:?}"));
+            self.carry_out(side, output);
+        }
+        busy
+    }
+
+    fn carry_out(&mut self, side: usize, output: Output) {
+        match output {
+            Output::Dial { stream, remote, .. } => self.dial(side, stream, remote),
+            Output::Write { stream, bytes } => {
+                if let Some(pipe) = self.pipe(side, stream) {
+                    pipe.bytes[side].extend(bytes.iter());
+                    self.handle(side, Input::StreamWritten { stream });
+                }
+            }
+            Output::Close { stream, flush } => {
+                let Some(at) = self.pipes.iter().position(|pipe| pipe.ends[side] == stream) else { return };
+                if flush {
+                    self.pipes[at].finished[side] = true;
+                    let pipe = &mut self.pipes[at];
+                    pipe.bytes[1 - side].clear();
+                } else {
+                    let pipe = self.pipes.remove(at);
+                    self.handle(
+                        1 - side,
+                        Input::StreamClosed { stream: pipe.ends[1 - side], why: StreamEnd::Broken },
+                    );
+                }
+                self.handle(side, Input::StreamClosed { stream, why: StreamEnd::Local });
+            }
+            Output::ReadReady { .. } => {}
+            Output::Persist(batch) => {
+                let this = &mut self.sides[side];
+                assert_eq!(batch.id.0, this.newest.0 + 1, "batches are numbered without holes");
+                this.newest = batch.id;
+                this.pending.push_back(batch);
+                assert!(this.pending.len() <= BATCHES);
+            }
+            Output::Load { load, range } => {
+                let this = &mut self.sides[side];
+                this.loads.push((load, this.newest, range));
+                assert!(this.loads.len() <= LOADS);
+            }
+            Output::Event(event) => self.sides[side].events.push(event),
+        }
+    }
+
+    fn dial(&mut self, side: usize, stream: StreamId, remote: SocketAddr) {
+        let other = 1 - side;
+        if self.silent {
+            return;
+        }
+        if self.refuse || self.sides[other].node.is_none() || remote != self.sides[other].address {
+            self.handle(side, Input::DialFailed { stream, why: DialFailure::Refused });
+            return;
+        }
+        let accepted = StreamId(self.sides[other].next_accept);
+        self.sides[other].next_accept += 2;
+        let mut ends = [stream; 2];
+        ends[other] = accepted;
+        self.pipes.push(Pipe { ends, bytes: Default::default(), finished: [false; 2] });
+        let local = SocketAddr::from(([127, 0, 0, 1], 50_000));
+        self.handle(other, Input::StreamAccepted { stream: accepted, remote: local });
+        self.handle(side, Input::StreamConnected { stream, local });
+    }
+
+    fn pipe(&mut self, side: usize, stream: StreamId) -> Option<&mut Pipe> {
+        self.pipes.iter_mut().find(|pipe| pipe.ends[side] == stream)
+    }
+
+    /// Makes everything durable that waits, and answers what was asked.
+    pub fn sync(&mut self, side: usize) -> bool {
+        let this = &mut self.sides[side];
+        let mut last = None;
+        for batch in this.pending.drain(..) {
+            for (key, value) in batch.writes {
+                match value {
+                    Some(value) => this.disk.insert(key, value),
+                    None => this.disk.remove(&key),
+                };
+            }
+            last = Some(batch.id);
+        }
+        let loads = std::mem::take(&mut this.loads);
+        if let Some(batch) = last {
+            self.handle(side, Input::Persisted { batch });
+        }
+        let busy = last.is_some() || !loads.is_empty();
+        for (load, _, range) in loads {
+            let page = page(&self.sides[side].disk, &range);
+            self.handle(side, Input::Loaded { load, answer: Answer::Page(page) });
+        }
+        busy
+    }
+
+    /// Moves bytes as far as budgets allow.
+    fn pass(&mut self) -> bool {
+        if self.silent {
+            return false;
+        }
+        let mut busy = false;
+        for at in 0..self.pipes.len() {
+            for to in 0..2 {
+                let Some(pipe) = self.pipes.get(at) else { return true };
+                let stream = pipe.ends[to];
+                let budget = self.sides[to].node.as_ref().map_or(0, |node| node.read_budget(stream));
+                let pipe = &mut self.pipes[at];
+                let take = pipe.bytes[1 - to].len().min(budget);
+                if take > 0 {
+                    let bytes: Vec<u8> = pipe.bytes[1 - to].drain(..take).collect();
+                    self.delivered_bytes += bytes.len() as u64;
+                    self.handle(to, Input::StreamData { stream, bytes: &bytes });
+                    busy = true;
+                } else if pipe.bytes[1 - to].is_empty() && pipe.finished[1 - to] {
+                    self.pipes.remove(at);
+                    self.handle(to, Input::StreamClosed { stream, why: StreamEnd::Finished });
+                    return true;
+                }
+            }
+        }
+        busy
+    }
+
+    /// Everything that happens without time passing.
+    pub fn settle(&mut self) {
+        for _ in 0..100_000 {
+            let mut busy = false;
+            for side in 0..2 {
+                busy |= self.drain(side);
+                if !self.sides[side].slow {
+                    busy |= self.sync(side);
+                }
+            }
+            busy |= self.pass();
+            if !busy {
+                return;
+            }
+        }
+        panic!("livelock at {}", self.now);
+    }
+
+    /// Lets time pass, from deadline to deadline, until `done`.
+    pub fn drive_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        for _ in 0..10_000 {
+            self.settle();
+            if done(self) {
+                return;
+            }
+            let next = self.sides.iter().filter_map(|side| side.node.as_ref()?.deadline()).min();
+            let Some(next) = next else { panic!("nothing is left to happen, and not yet: {what}") };
+            assert!(next > self.now, "a deadline that is now must bring an output: {what}");
+            self.now = next;
+            for side in 0..2 {
+                self.handle(side, Input::Tick);
+            }
+        }
+        panic!("never: {what}");
+    }
+}
+
+pub fn caller(id: u32) -> CallerId {
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(&id.to_be_bytes());
+    CallerId(bytes)
+}
+
+pub fn page(disk: &Disk, range: &peerlink_core::api::KeyRange) -> Page {
+    let mut page = Page { records: Vec::new(), complete: true };
+    let mut left = range.max_bytes as usize;
+    assert!(left <= PAGE_BYTES);
+    for (key, value) in disk.range(range.first.clone()..=range.last.clone()) {
+        let size = key.len() + value.len();
+        if size > left && !page.records.is_empty() {
+            page.complete = false;
+            break;
+        }
+        left = left.saturating_sub(size);
+        page.records.push((key.clone(), value.clone()));
+    }
+    page
+}
+
+impl Pair {
+    /// A fresh side with another identity.
+    pub fn with_secret(side: usize, secret: u8) -> Side {
+        let mut fresh = Self::new();
+        fresh.sides[side].secret = IdentitySecret::new([secret; 32]).unwrap();
+        fresh.sides[side].disk.clear();
+        fresh.sides[side].node = None;
+        fresh.sides[side].pending.clear();
+        fresh.sides[side].loads.clear();
+        let [alice, bob] = fresh.sides;
+        if side == ALICE { alice } else { bob }
+    }
+
+    pub fn contact(&self, side: usize, peer: &PeerId) -> record::Contact {
+        record::Contact::decode(&self.sides[side].disk[&Key::Contact(*peer).encode()]).unwrap()
+    }
+}
