@@ -532,10 +532,8 @@ impl Peers {
             | CloseReason::Misbehaved
             | CloseReason::Unsupported => None,
         };
-        if refusal.is_some() || reason == CloseReason::Stranger {
-            if let Some(remote) = remote {
-                cx.event(Event::Attempt { peer: id, remote, outcome: AttemptOutcome::Refused });
-            }
+        if let Some(remote) = remote.filter(|_| refusal.is_some() || reason == CloseReason::Stranger) {
+            cx.event(Event::Attempt { peer: id, remote, outcome: AttemptOutcome::Refused });
         }
         if let (Some(why), ContactState::Pending { secret }) = (refusal, &peer.contact.state)
             && why != TicketRefusal::Full

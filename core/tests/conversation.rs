@@ -398,3 +398,16 @@ fn the_same_inputs_give_the_same_outputs() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn a_recorded_trace_replays_line_by_line() {
+    let mut pair = Pair::met();
+    send_all(&mut pair, ALICE, 0, 20);
+    pair.send(BOB, 99, &"large ".repeat(5000));
+    pair.cut();
+    pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 20 && pair.delivered(BOB) == 1);
+    for side in [ALICE, BOB] {
+        assert!(pair.sides[side].trace.len() > 30);
+        assert_eq!(pair.replay(side), pair.sides[side].trace);
+    }
+}

@@ -5,6 +5,8 @@
 
 pub mod entry;
 pub mod frame;
+#[cfg(test)]
+mod golden;
 pub mod handshake;
 pub mod peer_record;
 

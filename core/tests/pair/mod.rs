@@ -11,6 +11,7 @@ use peerlink_core::limits::{BATCHES, LOADS, PAGE_BYTES};
 use peerlink_core::record::{self, Key, KeyBytes, OrderKey, Record as _, Table};
 use peerlink_core::ticket::{Ticket, TicketSecret};
 use peerlink_core::time::{Duration, Instant, WallClock};
+use peerlink_core::trace;
 use peerlink_core::{Config, Node, Restore};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -34,7 +35,9 @@ pub struct Side {
     newest: BatchId,
     next_accept: u64,
     pub address: SocketAddr,
+    /// Everything that went in and came out since the last start, and from what it started.
     pub trace: Vec<String>,
+    pub began: (Instant, Disk),
 }
 
 /// One direction-less pipe: which stream of which side it is at either end.
@@ -74,6 +77,7 @@ impl Pair {
             next_accept: 1,
             address: SocketAddr::from(([127, 0, 0, 1], 1000 + u16::from(n))),
             trace: Vec::new(),
+            began: (Instant::ZERO, Disk::new()),
         };
         let mut pair = Self {
             now: Instant::from_micros(1_000_000),
@@ -114,19 +118,40 @@ impl Pair {
     }
 
     pub fn start(&mut self, side: usize) {
-        self.now = self.now + Duration::from_millis(1);
+        self.now += Duration::from_millis(1);
         let now = self.now;
         let this = &mut self.sides[side];
         this.starts += 1;
-        let mut restore =
-            Restore::new(Config::default(), &this.secret, [this.starts * 2 + side as u8 + 100; 32]);
-        for (key, value) in this.disk.iter().take_while(|(key, _)| key[0] < record::RESTORE_END) {
-            restore.record(key, value).unwrap();
-        }
-        let mut node = restore.start(now, wall(now)).unwrap();
-        node.handle(now, Input::LocalAddresses(List::of([this.address])));
-        this.node = Some(node);
+        this.began = (now, this.disk.clone());
+        this.trace.clear();
+        this.node = Some(this.restore(side));
         this.newest = BatchId(0);
+        let addresses = List::of([this.address]);
+        self.handle(side, Input::LocalAddresses(addresses));
+    }
+
+    /// Feeds what went into `side` since its last start to a node that starts from the same disk; what comes out.
+    pub fn replay(&self, side: usize) -> Vec<String> {
+        let this = &self.sides[side];
+        let mut node = this.restore(side);
+        let (mut trace, mut scratch) = (Vec::new(), Vec::new());
+        for text in &this.trace {
+            let entry = trace::parse(text, &mut scratch).unwrap();
+            assert_eq!(&entry.to_string(), text);
+            match entry.item {
+                trace::Item::Input(input) => node.handle(entry.at, input),
+                trace::Item::Command(command) => {
+                    let _refused_then_too = node.command(entry.at, command);
+                }
+                trace::Item::Output(_) => {
+                    let output = node.poll().map(|output| trace::line(entry.at, &output).to_string());
+                    trace.push(output.unwrap_or_default());
+                    continue;
+                }
+            }
+            trace.push(text.clone());
+        }
+        trace
     }
 
     /// The process is gone: what was not synced is lost, streams break.
@@ -163,14 +188,18 @@ impl Pair {
 
     pub fn handle(&mut self, side: usize, input: Input<'_>) {
         let now = self.now;
-        if let Some(node) = &mut self.sides[side].node {
+        let this = &mut self.sides[side];
+        if let Some(node) = &mut this.node {
+            this.trace.push(trace::line(now, &input).to_string());
             node.handle(now, input);
         }
     }
 
     pub fn command(&mut self, side: usize, command: Command) -> Result<(), Refused> {
         let now = self.now;
-        self.sides[side].node.as_mut().unwrap().command(now, command)
+        let this = &mut self.sides[side];
+        this.trace.push(trace::line(now, &command).to_string());
+        this.node.as_mut().unwrap().command(now, command)
     }
 
     pub fn send(&mut self, side: usize, id: u32, text: &str) {
@@ -227,7 +256,8 @@ impl Pair {
         let mut busy = false;
         while let Some(output) = self.sides[side].node.as_mut().and_then(Node::poll) {
             busy = true;
-            self.sides[side].trace.push(format!("{output:?}"));
+            let line = trace::line(self.now, &output).to_string();
+            self.sides[side].trace.push(line);
             self.carry_out(side, output);
         }
         busy
@@ -424,5 +454,17 @@ impl Pair {
 
     pub fn contact(&self, side: usize, peer: &PeerId) -> record::Contact {
         record::Contact::decode(&self.sides[side].disk[&Key::Contact(*peer).encode()]).unwrap()
+    }
+}
+
+impl Side {
+    fn restore(&self, side: usize) -> Node {
+        let (now, disk) = &self.began;
+        let seed = [self.starts * 2 + side as u8 + 100; 32];
+        let mut restore = Restore::new(Config::default(), &self.secret, seed);
+        for (key, value) in disk.iter().take_while(|(key, _)| key[0] < record::RESTORE_END) {
+            restore.record(key, value).unwrap();
+        }
+        restore.start(*now, wall(*now)).unwrap()
     }
 }
