@@ -6,7 +6,7 @@ use bytes::Bytes;
 use peerlink_core::api::{Answer, Command, DialFailure, Event, Input, Output, Page, Refused, StreamEnd};
 use peerlink_core::bounded::List;
 use peerlink_core::identity::IdentitySecret;
-use peerlink_core::ids::{BatchId, CallerId, LoadId, Name, PeerId, StreamId};
+use peerlink_core::ids::{BatchId, CallerId, FeedNo, LoadId, Name, PeerId, StreamId};
 use peerlink_core::limits::{BATCHES, LOADS, PAGE_BYTES};
 use peerlink_core::record::{self, Key, KeyBytes, OrderKey, Record as _, Table};
 use peerlink_core::ticket::{Ticket, TicketSecret};
@@ -247,6 +247,14 @@ impl Pair {
                 (feed.mine == (side == ALICE), String::from_utf8(entry.body.to_vec()).unwrap())
             })
             .collect()
+    }
+
+    /// How far the peer's acknowledgement is stored at `side`.
+    pub fn acknowledged(&self, side: usize) -> u64 {
+        let (first, last) = (Key::Feed(FeedNo(0)).encode(), Key::Feed(FeedNo(u32::MAX)).encode());
+        let feeds =
+            self.sides[side].disk.range(first..=last).map(|(_, value)| record::Feed::decode(value).unwrap());
+        feeds.filter(|feed| feed.mine).map(|feed| feed.acked).sum()
     }
 
     // --- driving ---------------------------------------------------------------------------------------------
