@@ -2,13 +2,32 @@
 
 use crate::bounded::List;
 use crate::identity::Identity;
-use crate::ids::{ConversationId, EntryHash, Epoch, PeerId};
+use crate::ids::{ConversationId, ConversationNo, EntryHash, Epoch, PeerId};
 use crate::limits::RANGES;
 use crate::record::{Entry, Feed, Kind, Range};
 use blake3::Hasher;
 
 /// Format of the hashed header.
 const HEADER_VERSION: u8 = 1;
+
+/// An own feed in which nothing was written yet.
+pub(crate) fn empty_feed(conversation: ConversationNo, epoch: Epoch) -> Feed {
+    Feed {
+        conversation,
+        mine: true,
+        epoch,
+        head: 0,
+        hash: EntryHash::NONE,
+        beyond: List::new(),
+        lamport: 0,
+        heads_named: List::new(),
+        acked: 0,
+        acked_hash: EntryHash::NONE,
+        acked_beyond: List::new(),
+        link: None,
+        closed: false,
+    }
+}
 
 pub(crate) fn body_hash(body: &[u8]) -> EntryHash {
     EntryHash(*blake3::hash(body).as_bytes())

@@ -2,6 +2,7 @@
 
 use crate::api::{Command, ContactChange, Event, Refusal, TicketRefusal};
 use crate::bounded::List;
+use crate::chain::empty_feed;
 use crate::cx::{Cx, Promise};
 use crate::ids::{Name, PeerId, StreamId};
 use crate::inbox::Inbox;
@@ -11,7 +12,6 @@ use crate::outbox::Outbox;
 use crate::peers::{Peer, Peers};
 use crate::profile::Own;
 use crate::record::{Contact, ContactState, Conversation, Invite, Key, Record as _};
-use crate::restore::empty_feed;
 use crate::session::Identified;
 use crate::ticket::{Ticket, TicketSecret};
 use crate::time::WallClock;

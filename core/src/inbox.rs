@@ -9,7 +9,7 @@ use crate::bounded::List;
 use crate::chain::{Placed, Position, body_hash, entry_hash, place};
 use crate::cx::{Cx, Promise};
 use crate::ids::{ConversationId, ConversationNo, EntryHash, Epoch, FeedNo, MessageRef, PeerId, StreamId};
-use crate::limits::{BODY_BYTES, CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, OPEN_EPOCHS};
+use crate::limits::{BODY_BYTES, CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, LAMPORT_LIMIT, OPEN_EPOCHS};
 use crate::planted::planted;
 use crate::record::{Conversation, Entry, Feed, Head, Key, Kind, OrderKey, Place, Record as _};
 use crate::wire::Malformed;
@@ -19,9 +19,6 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use bytes::Bytes;
-
-/// Highest logical time that is taken from a peer: far beyond what counting can reach, far from overflow.
-const LAMPORT_LIMIT: u64 = u64::MAX / 2;
 
 #[derive(Debug)]
 struct Held {

@@ -31,6 +31,8 @@ pub const OPEN_EPOCHS: usize = 8;
 pub const ENTRY_HEADS: usize = 4;
 /// Entries of one page or one run.
 pub const RUN_ENTRIES: usize = 512;
+/// Highest logical time that is taken from a peer: far beyond what counting can reach, far from overflow.
+pub const LAMPORT_LIMIT: u64 = u64::MAX / 2;
 
 // --- carriers ----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ use crate::chain::{Position, body_hash, insert_range, seal_own};
 use crate::cx::{Cx, OutboxAsked as Asked, Promise};
 use crate::ids::{CallerId, ConversationId, EntryHash, FeedNo, PeerId};
 use crate::limits::{
-    CHUNK_BYTES, CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, FRAME_BYTES, INLINE_BODY_BYTES, OVERTAKEN,
+    CHUNK_BYTES, CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, FRAME_BYTES, IN_FLIGHT, INLINE_BODY_BYTES, OVERTAKEN,
     PAGE_BYTES, PLAINTEXT_BYTES, RANGES, READY_BYTES, RUN_ENTRIES, UNACKNOWLEDGED,
 };
 use crate::record::{Entry, Feed, Head, Key, Kind, OrderKey, Place, Range, Record as _};
@@ -348,8 +348,9 @@ impl Outbox {
         }
     }
 
+    /// The peer says how much it takes; how much we keep track of, we say.
     fn credit_left(&self) -> u32 {
-        self.credit.saturating_sub(self.flight_cost)
+        if self.flight.len() >= IN_FLIGHT { 0 } else { self.credit.saturating_sub(self.flight_cost) }
     }
 
     /// Whether `fill` would write something.

@@ -1,9 +1,10 @@
 //! From records on disk to a running node.
 
 use crate::bounded::List;
+use crate::chain::empty_feed;
 use crate::cx::Cx;
 use crate::identity::{Identity, IdentitySecret, conversation_id};
-use crate::ids::{ConversationNo, EntryHash, Epoch, FeedNo, InviteId, PeerId};
+use crate::ids::{ConversationNo, Epoch, FeedNo, InviteId, PeerId};
 use crate::inbox::Inbox;
 use crate::node::{Config, Node};
 use crate::outbox::Outbox;
@@ -143,24 +144,5 @@ fn new_profile(rng: &mut Rng) -> Profile {
         advertised: List::new(),
         record_seq: 0,
         record_addresses: List::new(),
-    }
-}
-
-/// An own feed in which nothing was written yet.
-pub(crate) fn empty_feed(conversation: ConversationNo, epoch: Epoch) -> Feed {
-    Feed {
-        conversation,
-        mine: true,
-        epoch,
-        head: 0,
-        hash: EntryHash::NONE,
-        beyond: List::new(),
-        lamport: 0,
-        heads_named: List::new(),
-        acked: 0,
-        acked_hash: EntryHash::NONE,
-        acked_beyond: List::new(),
-        link: None,
-        closed: false,
     }
 }

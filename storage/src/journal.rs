@@ -136,7 +136,7 @@ impl Walk {
         let mut key = Vec::new();
         (&mut self.from).take(u64::from(key_bytes)).read_to_end(&mut key).ok()?;
         if key == COMMIT_KEY {
-            return Mark::decode(&self.take::<{ Mark::BYTES }>()?).map(Some);
+            return Mark::decode(&self.take::<{ Mark::WIDTH }>()?).map(Some);
         }
         self.from.seek_relative(i64::from(stored_bytes)).ok()?;
         Some(None)

@@ -23,10 +23,10 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    pub(crate) const BYTES: usize = 16;
+    pub(crate) const WIDTH: usize = 16;
 
-    fn encode(&self) -> [u8; Self::BYTES] {
-        let mut out = [0; Self::BYTES];
+    fn encode(&self) -> [u8; Self::WIDTH] {
+        let mut out = [0; Self::WIDTH];
         let (commit, sequence) = out.split_at_mut(8);
         commit.copy_from_slice(&self.commit.to_be_bytes());
         sequence.copy_from_slice(&self.sequence.to_be_bytes());
