@@ -23,7 +23,7 @@ fn is_ours(name: &str) -> bool {
 }
 
 /// `path` is that of a `Cargo.toml` in a member.
-pub fn check_manifest(path: &str, manifest: &str) -> Vec<String> {
+pub(crate) fn check_manifest(path: &str, manifest: &str) -> Vec<String> {
     let Some(member) = path.strip_suffix("/Cargo.toml") else { return Vec::new() };
     let Some(allowed) = allowed(member) else {
         return vec![format!("{path}: `{member}` is no crate of the design")];
@@ -56,7 +56,7 @@ pub fn check_manifest(path: &str, manifest: &str) -> Vec<String> {
     wrong
 }
 
-pub fn check_source(source: &Source) -> Vec<String> {
+pub(crate) fn check_source(source: &Source) -> Vec<String> {
     let member = source.member();
     let Some(allowed) = allowed(member) else {
         return vec![format!("{}: `{member}` is no crate of the design", source.path)];
@@ -69,7 +69,14 @@ pub fn check_source(source: &Source) -> Vec<String> {
         let used = token.kind == Kind::Ident
             && (token.text.starts_with("peerlink_") || (token.text == "peerlink" && path_follows));
         // Any other word that starts like a crate of ours is a name of its own, such as `peerlink_planted`.
-        let crates = ["peerlink", "peerlink-core", "peerlink-drivers", "peerlink-storage", "peerlink-sim", "peerlink-tests"];
+        let crates = [
+            "peerlink",
+            "peerlink-core",
+            "peerlink-drivers",
+            "peerlink-storage",
+            "peerlink-sim",
+            "peerlink-tests",
+        ];
         if used && crates.contains(&name.as_str()) && name != itself && !allowed.contains(&name.as_str()) {
             wrong.push(format!("{}:{}: `{member}` must not use `{name}`", source.path, token.line));
         }
@@ -91,7 +98,8 @@ fn planted_arrows_are_caught() {
     ] {
         assert_eq!(check_manifest(path, manifest).len(), 1, "{manifest}");
     }
-    let fine = "[package]\nname = \"peerlink\"\n[dependencies]\npeerlink-core.workspace = true # not peerlink-sim";
+    let fine =
+        "[package]\nname = \"peerlink\"\n[dependencies]\npeerlink-core.workspace = true # not peerlink-sim";
     assert_eq!(check_manifest("cli/Cargo.toml", fine), Vec::<String>::new());
 
     for (path, text) in [
@@ -105,5 +113,8 @@ fn planted_arrows_are_caught() {
     }
     let fine = "use peerlink_core::Node; // peerlink_sim\n#[cfg(peerlink_planted)] const S: &str = \"peerlink_sim\";";
     assert_eq!(check_source(&Source::new("storage/src/lib.rs", fine)), Vec::<String>::new());
-    assert_eq!(check_source(&Source::new("core/tests/pair.rs", "use peerlink_core::Node;")), Vec::<String>::new());
+    assert_eq!(
+        check_source(&Source::new("core/tests/pair.rs", "use peerlink_core::Node;")),
+        Vec::<String>::new()
+    );
 }

@@ -5,8 +5,8 @@ use super::tree::Source;
 
 /// A numeric constant with one of these words in its name is a capacity.
 const WORDS: [&str; 20] = [
-    "MAX", "LIMIT", "LIMITS", "CAP", "CAPACITY", "SIZE", "SIZES", "BYTES", "LEN", "LENGTH", "COUNT", "TIMEOUT", "BUDGET",
-    "QUEUE", "BACKLOG", "DEPTH", "SLOTS", "ATTEMPTS", "RETRIES", "INTERVAL",
+    "MAX", "LIMIT", "LIMITS", "CAP", "CAPACITY", "SIZE", "SIZES", "BYTES", "LEN", "LENGTH", "COUNT",
+    "TIMEOUT", "BUDGET", "QUEUE", "BACKLOG", "DEPTH", "SLOTS", "ATTEMPTS", "RETRIES", "INTERVAL",
 ];
 /// Calls whose first argument is a capacity.
 const SIZED: [&str; 4] = ["with_capacity", "sync_channel", "bounded", "reserve"];
@@ -14,9 +14,9 @@ const SIZED: [&str; 4] = ["with_capacity", "sync_channel", "bounded", "reserve"]
 const ENDLESS: [&str; 2] = ["channel", "unbounded"];
 
 fn is_numeric(kind: &str) -> bool {
-    let integer = kind.strip_prefix(['u', 'i']).is_some_and(|width| {
-        ["8", "16", "32", "64", "128", "size"].contains(&width)
-    });
+    let integer = kind
+        .strip_prefix(['u', 'i'])
+        .is_some_and(|width| ["8", "16", "32", "64", "128", "size"].contains(&width));
     integer || ["f32", "f64", "Duration"].contains(&kind) || kind.starts_with("NonZero")
 }
 
@@ -36,13 +36,18 @@ fn constants(tokens: &[Token]) -> impl Iterator<Item = (usize, &str, &str)> {
     })
 }
 
-pub fn check_place(source: &Source) -> Vec<String> {
+pub(crate) fn check_place(source: &Source) -> Vec<String> {
     if !source.is_product() || source.member() == "tests" || source.path.ends_with("/limits.rs") {
         return Vec::new();
     }
     let mut wrong = Vec::new();
+    // There a `LEN` is the width of a field, and a number of the format rather than of this program.
+    let format = source.path.starts_with("core/src/wire/");
     for (line, name, kind) in constants(&source.tokens) {
-        if is_numeric(kind) && name.split('_').any(|word| WORDS.contains(&word)) {
+        if is_numeric(kind)
+            && !(format && name.ends_with("_LEN"))
+            && name.split('_').any(|word| WORDS.contains(&word))
+        {
             wrong.push(format!("{}:{line}: `{name}` is a capacity and belongs in limits.rs", source.path));
         }
     }
@@ -62,11 +67,19 @@ pub fn check_place(source: &Source) -> Vec<String> {
             };
             let number = argument.iter().any(|token| token.kind == Kind::Number);
             if number && argument.iter().all(written_out) {
-                wrong.push(format!("{}:{}: a capacity written out in `{}`", source.path, token.line, token.text));
+                wrong.push(format!(
+                    "{}:{}: a capacity written out in `{}`",
+                    source.path, token.line, token.text
+                ));
             }
         }
-        if ENDLESS.iter().any(|name| token.is(name)) && source.tokens[open + 1..].first().is_some_and(|t| t.is(")")) {
-            wrong.push(format!("{}:{}: `{}()` makes a queue without an end", source.path, token.line, token.text));
+        if ENDLESS.iter().any(|name| token.is(name))
+            && source.tokens[open + 1..].first().is_some_and(|t| t.is(")"))
+        {
+            wrong.push(format!(
+                "{}:{}: `{}()` makes a queue without an end",
+                source.path, token.line, token.text
+            ));
         }
     }
     wrong
@@ -74,7 +87,7 @@ pub fn check_place(source: &Source) -> Vec<String> {
 
 /// Constants of every `limits.rs` that no code of their crate uses (those of `core`: no code at all). An assertion
 /// about a constant is no use of it.
-pub fn check_use(sources: &[Source]) -> Vec<String> {
+pub(crate) fn check_use(sources: &[Source]) -> Vec<String> {
     let mut wrong = Vec::new();
     for limits in sources.iter().filter(|source| source.path.ends_with("/src/limits.rs")) {
         for (line, name, _) in constants(&limits.tokens).filter(|(_, name, _)| *name != "_") {
@@ -83,9 +96,8 @@ pub fn check_use(sources: &[Source]) -> Vec<String> {
                     && source.is_product()
                     && (limits.member() == "core" || source.member() == limits.member())
             };
-            let elsewhere = sources.iter().filter(reaches).any(|source| {
-                source.product().any(|token| token.is(name))
-            });
+            let elsewhere =
+                sources.iter().filter(reaches).any(|source| source.product().any(|token| token.is(name)));
             if !elsewhere && !in_a_value(&limits.tokens, name) {
                 wrong.push(format!("{}:{line}: nothing uses `{name}`", limits.path));
             }
@@ -130,6 +142,7 @@ fn planted_capacities_are_caught() {
     }
     for (path, text) in [
         ("drivers/src/limits.rs", "pub const MAX_PEERS: usize = 7;"),
+        ("core/src/wire/handshake.rs", "const MAC_LEN: usize = 16;"),
         ("drivers/tests/a.rs", "const MAX_PEERS: usize = 7;"),
         ("drivers/src/a.rs", "const FORMAT: u8 = 1; const LENS: &str = \"MAX\"; const MAXIMAL: u8 = 1;"),
         ("drivers/src/a.rs", "struct L<T, const LEN: usize>(T); fn f<const CAP: usize>() {}"),

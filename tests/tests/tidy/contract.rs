@@ -1,6 +1,6 @@
 //! The delivery contract, as it was given. The README quotes it word for word.
 
-pub const POINTS: [&str; 8] = [
+pub(crate) const POINTS: [&str; 8] = [
     "**Queued is durable.** `send` returns only after the message is on stable storage of this device.",
     "**Acknowledged is durable.** A node acknowledges a message only after the message and its dedup record are on \
      stable storage, written in one atomic batch, and fsync returned success.",
@@ -20,7 +20,7 @@ pub const POINTS: [&str; 8] = [
 ];
 
 /// The points in their order, whatever the lines are wrapped to.
-pub fn check(readme: &str) -> Vec<String> {
+pub(crate) fn check(readme: &str) -> Vec<String> {
     let plain: Vec<&str> = readme.lines().map(|line| line.trim().trim_start_matches("> ")).collect();
     let plain = plain.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
     let mut from = 0;
@@ -28,7 +28,9 @@ pub fn check(readme: &str) -> Vec<String> {
     for (at, point) in POINTS.iter().enumerate() {
         match plain[from..].find(&format!("{}. {point}", at + 1)) {
             Some(found) => from += found + point.len(),
-            None => wrong.push(format!("README.md: point {} of the contract is not quoted word for word", at + 1)),
+            None => {
+                wrong.push(format!("README.md: point {} of the contract is not quoted word for word", at + 1))
+            }
         }
     }
     wrong
@@ -37,7 +39,8 @@ pub fn check(readme: &str) -> Vec<String> {
 #[test]
 fn a_planted_change_of_the_contract_is_caught() {
     let quoted = |points: &[&str]| {
-        let lines = points.iter().enumerate().map(|(at, point)| format!("{}. {point}\n   Holds now.\n", at + 1));
+        let lines =
+            points.iter().enumerate().map(|(at, point)| format!("{}. {point}\n   Holds now.\n", at + 1));
         lines.collect::<String>()
     };
     assert_eq!(check(&quoted(&POINTS)), Vec::<String>::new());

@@ -20,8 +20,20 @@ const FLOORS: [(&[&str], Neighbours); 6] = [
     // Mechanisms: values in and out, no knowledge of peers.
     (
         &[
-            "timers", "backoff", "rtt", "recovery", "congestion", "window", "bucket", "deframe", "noise", "envelope",
-            "chain", "gate", "lanes", "cx",
+            "timers",
+            "backoff",
+            "rtt",
+            "recovery",
+            "congestion",
+            "window",
+            "bucket",
+            "deframe",
+            "noise",
+            "envelope",
+            "chain",
+            "gate",
+            "lanes",
+            "cx",
         ],
         Neighbours::Free,
     ),
@@ -44,7 +56,7 @@ fn place(module: &str) -> Option<(usize, usize, Neighbours)> {
     })
 }
 
-pub fn check(source: &Source) -> Vec<String> {
+pub(crate) fn check(source: &Source) -> Vec<String> {
     let Some(inside) = source.path.strip_prefix("core/src/") else { return Vec::new() };
     let mut home: Vec<&str> = inside.trim_end_matches(".rs").split('/').collect();
     let top = home[0].to_owned();
@@ -131,7 +143,8 @@ fn imports(tokens: &[Token], home: &[&str]) -> Vec<(usize, String)> {
 fn first_names(tokens: &[Token], at: usize) -> Vec<(usize, String)> {
     let Some(token) = tokens.get(at) else { return Vec::new() };
     if !token.is("{") {
-        let name = HANDED_ON.iter().find(|(name, _)| token.is(name)).map_or(token.text.as_str(), |(_, home)| home);
+        let name =
+            HANDED_ON.iter().find(|(name, _)| token.is(name)).map_or(token.text.as_str(), |(_, home)| home);
         return vec![(token.line, name.to_owned())];
     }
     let end = after_group(tokens, at);

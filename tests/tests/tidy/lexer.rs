@@ -2,7 +2,7 @@
 //! tests compile it. It knows just enough of the language that no rule is fooled by a word in a string or a comment.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Ident,
     Number,
     Text,
@@ -11,28 +11,28 @@ pub enum Kind {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Token {
-    pub kind: Kind,
-    pub text: String,
+pub(crate) struct Token {
+    pub(crate) kind: Kind,
+    pub(crate) text: String,
     /// From 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// Under `#[cfg(test)]` or `#[test]`.
-    pub test: bool,
+    pub(crate) test: bool,
 }
 
 impl Token {
-    pub fn is(&self, text: &str) -> bool {
+    pub(crate) fn is(&self, text: &str) -> bool {
         matches!(self.kind, Kind::Ident | Kind::Punct) && self.text == text
     }
 }
 
 /// Whether the tokens from `at` on are exactly these words and signs.
-pub fn follows(tokens: &[Token], at: usize, what: &[&str]) -> bool {
+pub(crate) fn follows(tokens: &[Token], at: usize, what: &[&str]) -> bool {
     what.iter().enumerate().all(|(i, text)| tokens.get(at + i).is_some_and(|token| token.is(text)))
 }
 
 /// The index after the bracket that closes the one at `open`.
-pub fn after_group(tokens: &[Token], open: usize) -> usize {
+pub(crate) fn after_group(tokens: &[Token], open: usize) -> usize {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate().skip(open) {
         if token.kind == Kind::Punct {
@@ -49,7 +49,7 @@ pub fn after_group(tokens: &[Token], open: usize) -> usize {
     tokens.len()
 }
 
-pub fn lex(source: &str) -> Vec<Token> {
+pub(crate) fn lex(source: &str) -> Vec<Token> {
     let mut lexer = Lexer { chars: source.chars().collect(), at: 0, line: 1, tokens: Vec::new() };
     lexer.run();
     let mut tokens = lexer.tokens;
@@ -241,7 +241,8 @@ fn item_end(tokens: &[Token], mut at: usize) -> usize {
         at = if follows(tokens, at + 1, &["("]) { after_group(tokens, at + 1) } else { at + 1 };
     }
     let first = tokens.get(at).map_or("", |token| token.text.as_str());
-    let statement = ["use", "const", "static", "let", "type"].contains(&first) && !follows(tokens, at, &["const", "fn"]);
+    let statement =
+        ["use", "const", "static", "let", "type"].contains(&first) && !follows(tokens, at, &["const", "fn"]);
     let item = ["fn", "mod", "impl", "struct", "enum", "trait", "extern", "async", "const", "macro_rules"];
     let field = !statement && !item.contains(&first);
     while let Some(token) = tokens.get(at) {

@@ -37,11 +37,18 @@ fn core_imports_from_lower_floors_only() {
 fn crates_depend_on_each_other_as_designed() {
     nothing_wrong(each_manifest(arrows::check_manifest));
     nothing_wrong(each(arrows::check_source));
+    let tree = Tree::read();
+    assert!(tree.members().iter().all(|member| !tree.text(&format!("{member}/Cargo.toml")).is_empty()));
 }
 
 #[test]
 fn capacities_are_in_limits() {
     nothing_wrong(each(capacities::check_place));
+}
+
+#[test]
+fn every_limit_is_used() {
+    nothing_wrong(capacities::check_use(&Tree::read().sources));
 }
 
 #[test]

@@ -4,15 +4,17 @@ use super::lexer::follows;
 use super::tree::Source;
 
 /// `sources` are all of the project, `manifest` is the member's.
-pub fn check(member: &str, manifest: &str, sources: &[Source]) -> Vec<String> {
+pub(crate) fn check(member: &str, manifest: &str, sources: &[Source]) -> Vec<String> {
     let mut wrong = Vec::new();
-    let tests = sources.iter().filter(|source| source.member() == member && runs(source)).map(count).sum::<usize>();
+    let tests =
+        sources.iter().filter(|source| source.member() == member && runs(source)).map(count).sum::<usize>();
     if tests == 0 {
         wrong.push(format!("{member}: runs no tests"));
     }
-    let switched_off = manifest.lines().map(|line| line.replace(' ', "")).filter(|line| {
-        ["test=false", "autotests=false", "harness=false"].contains(&line.as_str())
-    });
+    let switched_off = manifest
+        .lines()
+        .map(|line| line.replace(' ', ""))
+        .filter(|line| ["test=false", "autotests=false", "harness=false"].contains(&line.as_str()));
     wrong.extend(switched_off.map(|line| format!("{member}: {line}")));
     wrong
 }

@@ -10,9 +10,9 @@ const FUNCTION: [usize; 2] = [80, 120];
 
 /// What is worth a look, and what is too much.
 #[derive(Debug, Default)]
-pub struct Found {
-    pub warnings: Vec<String>,
-    pub wrong: Vec<String>,
+pub(crate) struct Found {
+    pub(crate) warnings: Vec<String>,
+    pub(crate) wrong: Vec<String>,
 }
 
 impl Found {
@@ -25,7 +25,7 @@ impl Found {
     }
 }
 
-pub fn check(source: &Source) -> Found {
+pub(crate) fn check(source: &Source) -> Found {
     let mut found = Found::default();
     let mut lines: Vec<usize> = source.tokens.iter().map(|token| token.line).collect();
     lines.dedup();
@@ -68,7 +68,10 @@ fn planted_sizes_are_caught() {
 
     let function = |lines: usize| {
         let body = "    g();\n".repeat(lines - 2);
-        check(&Source::new("a.rs", &format!("fn f<T>(a: [u8; {{ 1 }}]) -> List<{{ N }}>\n {{\n{body}}}\nfn g();")))
+        check(&Source::new(
+            "a.rs",
+            &format!("fn f<T>(a: [u8; {{ 1 }}]) -> List<{{ N }}>\n {{\n{body}}}\nfn g();"),
+        ))
     };
     assert_eq!((function(79).warnings.len(), function(119).wrong.len()), (0, 0));
     assert_eq!((function(81).warnings.len(), function(121).wrong.len()), (1, 1));

@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 
 /// One Rust file.
 #[derive(Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// From the workspace root, with `/`.
-    pub path: String,
-    pub tokens: Vec<Token>,
+    pub(crate) path: String,
+    pub(crate) tokens: Vec<Token>,
 }
 
 impl Source {
-    pub fn new(path: &str, text: &str) -> Self {
+    pub(crate) fn new(path: &str, text: &str) -> Self {
         Self { path: path.into(), tokens: lex(text) }
     }
 
     /// The folder of its crate.
-    pub fn member(&self) -> &str {
+    pub(crate) fn member(&self) -> &str {
         if self.path.starts_with("tests/fuzz/") {
             return "tests/fuzz";
         }
@@ -26,26 +26,27 @@ impl Source {
     }
 
     /// Whether it is part of what the crate is, tests and benches left out.
-    pub fn is_product(&self) -> bool {
+    pub(crate) fn is_product(&self) -> bool {
         self.path.strip_prefix(self.member()).is_some_and(|rest| rest.starts_with("/src/"))
     }
 
     /// Tokens that are compiled when nothing is tested.
-    pub fn product(&self) -> impl Iterator<Item = &Token> {
+    pub(crate) fn product(&self) -> impl Iterator<Item = &Token> {
         self.tokens.iter().filter(|token| !token.test)
     }
 }
 
 #[derive(Debug)]
-pub struct Tree {
+pub(crate) struct Tree {
     /// Every text file: path from the workspace root, and content.
-    pub texts: Vec<(String, String)>,
-    pub sources: Vec<Source>,
+    pub(crate) texts: Vec<(String, String)>,
+    pub(crate) sources: Vec<Source>,
 }
 
 impl Tree {
-    pub fn read() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace").to_owned();
+    pub(crate) fn read() -> Self {
+        let root =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace").to_owned();
         let mut texts = Vec::new();
         walk(&root, &root, &mut texts);
         texts.sort();
@@ -56,16 +57,19 @@ impl Tree {
         Self { texts, sources }
     }
 
-    pub fn text(&self, path: &str) -> &str {
+    pub(crate) fn text(&self, path: &str) -> &str {
         self.texts.iter().find(|(found, _)| found == path).map_or("", |(_, text)| text)
     }
 
     /// The folders of the workspace members.
-    pub fn members(&self) -> Vec<String> {
+    pub(crate) fn members(&self) -> Vec<String> {
         let manifest = self.text("Cargo.toml");
         let list = manifest.split_once("\nmembers = [").and_then(|(_, rest)| rest.split_once(']'));
         let list = list.expect("the workspace lists its members").0;
-        list.split(',').map(|name| name.trim().trim_matches('"').to_owned()).filter(|name| !name.is_empty()).collect()
+        list.split(',')
+            .map(|name| name.trim().trim_matches('"').to_owned())
+            .filter(|name| !name.is_empty())
+            .collect()
     }
 }
 

@@ -8,7 +8,7 @@ const PRINTS: [&str; 5] = ["println", "eprintln", "print", "eprint", "dbg"];
 /// Crates and types that bring a clock, threads, or an order that differs from run to run.
 const STD: [&str; 7] = ["HashMap", "HashSet", "SystemTime", "RandomState", "thread", "getrandom", "OsRng"];
 
-pub fn check_core(source: &Source) -> Vec<String> {
+pub(crate) fn check_core(source: &Source) -> Vec<String> {
     if source.member() != "core" || !source.is_product() {
         return Vec::new();
     }
@@ -33,13 +33,13 @@ pub fn check_core(source: &Source) -> Vec<String> {
 }
 
 /// A word that makes the compiler look away.
-pub fn check_unsafe(source: &Source) -> Vec<String> {
+pub(crate) fn check_unsafe(source: &Source) -> Vec<String> {
     let found = source.tokens.iter().filter(|token| token.is("unsafe"));
     found.map(|token| format!("{}:{}: `unsafe`", source.path, token.line)).collect()
 }
 
 /// That the compiler itself refuses `unsafe`: `path` is a member's `Cargo.toml`.
-pub fn check_lints(path: &str, manifest: &str) -> Vec<String> {
+pub(crate) fn check_lints(path: &str, manifest: &str) -> Vec<String> {
     let lines: Vec<&str> = manifest.lines().map(str::trim).collect();
     let inherited = lines.windows(2).any(|pair| pair == ["[lints]", "workspace = true"]);
     if inherited { Vec::new() } else { vec![format!("{path}: does not take the lints of the workspace")] }
@@ -56,7 +56,7 @@ const PLACES: [&str; 7] = [
     concat!("static.crat", "es.io"),
 ];
 
-pub fn check_places(path: &str, text: &str) -> Vec<String> {
+pub(crate) fn check_places(path: &str, text: &str) -> Vec<String> {
     if path == "Cargo.lock" {
         return Vec::new();
     }
@@ -85,7 +85,10 @@ fn planted_words_of_std_are_caught() {
         assert_eq!(wrong("core/src/a.rs", text), 1, "{text}");
     }
     for (path, text) in [
-        ("core/src/a.rs", "// std::vec\nconst S: &str = \"std::vec\"; fn f(now: Instant) { Instant::ZERO; print(1) }"),
+        (
+            "core/src/a.rs",
+            "// std::vec\nconst S: &str = \"std::vec\"; fn f(now: Instant) { Instant::ZERO; print(1) }",
+        ),
         ("core/src/a.rs", "#[cfg(test)] mod tests { extern crate std; }"),
         ("core/tests/a.rs", "use std::vec::Vec;"),
         ("sim/src/a.rs", "use std::vec::Vec;"),
