@@ -8,12 +8,12 @@
 //! | `witness` | how many commits were ever promised; a store that holds fewer has lost some |
 //! | `db/` | the engine's own: journals, tables |
 //!
-//! [`open`] gives an [`Opened`] store: [`Opened::restore`] streams what a node starts from, [`Opened::split`] hands
+//! [`open()`] gives an [`Opened`] store: [`Opened::restore`] streams what a node starts from, [`Opened::split`] hands
 //! out the [`Writer`] (for the thread that commits), the [`PageReader`] (for the thread that answers the core's loads)
 //! and the [`Reader`] (for as many front ends as there are). The lock is held until the last of them is dropped.
 //!
 //! A commit returns only after `fsync` did. A failed one ends the writer: what is on disk is then unknown until the
-//! next [`open`], which finds either all of it or nothing. Nothing is ever deleted or truncated to repair a store
+//! next [`open()`], which finds either all of it or nothing. Nothing is ever deleted or truncated to repair a store
 //! that is not what was promised; `open` says what it found instead.
 #![forbid(unsafe_code)]
 
