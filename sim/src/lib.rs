@@ -1,1 +1,30 @@
+//! A deterministic world around PeerLink's core: simulated network, disks, clocks and people, faults, and an oracle
+//! that holds the delivery contract against every step.
+//!
+//! A [`Scenario`] says what happens, a [`World`] lets it happen, and an [`Outcome`] says what came of it. The same
+//! scenario gives the same trace, to the byte. `peerlink-sim` runs thousands of them, one a seed.
+
 #![forbid(unsafe_code)]
+
+pub mod disk;
+mod driver;
+pub mod fate;
+mod host;
+pub mod limits;
+mod net;
+mod oracle;
+mod people;
+mod queue;
+pub mod run;
+pub mod scenario;
+mod tap;
+mod tracer;
+mod weather;
+mod wire;
+mod world;
+
+pub use disk::Disk;
+pub use oracle::{Check, Violation};
+pub use scenario::{Climate, Fault, Op, Scenario};
+pub use tracer::Print;
+pub use world::{Outcome, World};

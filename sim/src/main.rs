@@ -1,1 +1,139 @@
-fn main() {}
+//! `peerlink-sim --seeds N [--start S]` runs N worlds on all cores; `peerlink-sim --seed S` replays one and prints it.
+
+#![forbid(unsafe_code)]
+
+use peerlink_sim::run::{self, Report};
+use peerlink_sim::scenario::Fault;
+use peerlink_sim::{Print, Scenario};
+use std::process::ExitCode;
+use std::time::Instant;
+
+const USAGE: &str = "\
+usage: peerlink-sim --seeds N [--start S] [--threads T]   run N worlds, report, end with OK or a failure
+       peerlink-sim --seed S [--whole | --quiet]          replay one world and print its trace";
+
+#[derive(Debug, Default)]
+struct Options {
+    seeds: Option<u64>,
+    seed: Option<u64>,
+    start: u64,
+    threads: Option<usize>,
+    whole: bool,
+    quiet: bool,
+    #[cfg(peerlink_planted)]
+    planted: Option<peerlink_core::planted::Planted>,
+}
+
+fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options::default();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("{word} wants a value"));
+        let number = |text: String| text.parse::<u64>().map_err(|_| format!("{text} is not a number"));
+        match word.as_str() {
+            "--seeds" => options.seeds = Some(number(value()?)?),
+            "--seed" => options.seed = Some(number(value()?)?),
+            "--start" => options.start = number(value()?)?,
+            "--threads" => options.threads = usize::try_from(number(value()?)?).ok(),
+            "--whole" => options.whole = true,
+            "--quiet" => options.quiet = true,
+            #[cfg(peerlink_planted)]
+            "--planted" => {
+                let name = value()?;
+                let bug = peerlink_core::planted::Planted::by_name(&name);
+                options.planted = Some(bug.ok_or(format!("no bug is called {name}"))?);
+            }
+            _ => return Err(format!("what is {word}?")),
+        }
+    }
+    Ok(options)
+}
+
+fn main() -> ExitCode {
+    let options = match parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("peerlink-sim: {error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match (options.seed, options.seeds) {
+        (Some(seed), None) => replay(seed, &options),
+        (None, Some(seeds)) => swarm(seeds, &options),
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn scenario(seed: u64, options: &Options) -> Scenario {
+    #[allow(unused_mut, reason = "a planted bug is set only in builds that have them")]
+    let mut scenario = Scenario::from_seed(seed);
+    #[cfg(peerlink_planted)]
+    {
+        scenario.planted = options.planted;
+    }
+    let _unused_in_builds_without_planted_bugs = options;
+    scenario
+}
+
+fn replay(seed: u64, options: &Options) -> ExitCode {
+    let print = match (options.whole, options.quiet) {
+        (true, _) => Print::Whole,
+        (_, true) => Print::Nothing,
+        _ => Print::Short,
+    };
+    let outcome = run::one(scenario(seed, options), print);
+    let hash: String = outcome.hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let (sent, delivered, faults) = (outcome.sent, outcome.delivered, outcome.faults.total());
+    println!("trace {hash} events={} sent={sent} delivered={delivered} faults={faults}", outcome.events);
+    match outcome.violation {
+        None => ExitCode::SUCCESS,
+        Some(violation) => {
+            println!("FAIL seed={seed} {violation}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long the real run took, for its report alone")]
+fn swarm(seeds: u64, options: &Options) -> ExitCode {
+    // A panic inside of a world is reported with its seed; its backtrace comes with the replay.
+    std::panic::set_hook(Box::new(|_| {}));
+    let threads = options.threads.or(std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    let began = Instant::now();
+    let report = run::many(options.start, seeds, threads, |seed| scenario(seed, options));
+    let seconds = began.elapsed().as_secs_f64().max(0.001);
+    print_report(&report, seconds);
+    if let Some((seed, violation)) = &report.failure {
+        println!("FAIL seed={seed} {violation}");
+        println!("cargo run --release -p peerlink-sim -- --seed {seed}");
+        return ExitCode::FAILURE;
+    }
+    let (delivered, faults) = (report.delivered, report.faults.total());
+    if delivered == 0 || report.sent == 0 || faults == 0 {
+        println!("FAIL nothing was tried: seeds={seeds} delivered={delivered} faults={faults}");
+        return ExitCode::FAILURE;
+    }
+    println!("OK seeds={seeds} delivered={delivered} faults={faults}");
+    ExitCode::SUCCESS
+}
+
+fn print_report(report: &Report, seconds: f64) {
+    let rate = |count: u64| format!("{:.0}", count as f64 / seconds);
+    println!(
+        "worlds {} in {seconds:.1} s, {}/s; {} were run twice",
+        report.worlds,
+        rate(report.worlds),
+        report.twice
+    );
+    println!("events {} ({}/s), trace lines {}", report.events, rate(report.events), report.lines);
+    println!("messages sent {} delivered {}", report.sent, report.delivered);
+    println!("wire {} kB, all of it searched", report.wire_bytes / 1000);
+    println!("simulated {} s, {}x", report.simulated / 1_000_000, rate(report.simulated / 1_000_000));
+    let (slowest, seed) = report.slowest;
+    println!("slowest healing {:.1} s (seed {seed})", slowest as f64 / 1e6);
+    for fault in Fault::ALL {
+        println!("  {:18} {}", fault.name(), report.faults.of(fault));
+    }
+}

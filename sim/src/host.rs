@@ -1,0 +1,159 @@
+//! A host: a disk, clocks, an address, and the process that runs a node on it, if it runs.
+
+use crate::disk::Disk;
+use crate::queue::Side;
+use peerlink_core::Node;
+use peerlink_core::api::KeyRange;
+use peerlink_core::identity::{Identity, IdentitySecret};
+use peerlink_core::ids::{BatchId, LoadId, PeerId, StreamId};
+use peerlink_core::time::{Instant, WallClock};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// What everybody's wall clock says at the start of the world, before its own error.
+const EPOCH_MS: u64 = 1_795_000_000_000;
+/// The port of every listener.
+const PORT: u16 = 4711;
+
+/// How a crash was ordered, and how many outputs are carried out before it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Doom {
+    pub(crate) outputs: u32,
+    pub(crate) power: bool,
+    pub(crate) kept: u64,
+    pub(crate) down: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) index: usize,
+    pub(crate) secret: IdentitySecret,
+    pub(crate) peer: PeerId,
+    pub(crate) disk: Disk,
+    pub(crate) process: Option<Process>,
+    pub(crate) incarnation: u32,
+    /// The machine is off: not even its kernel answers.
+    pub(crate) off: bool,
+    /// How often it moved: part of its address.
+    pub(crate) moves: u8,
+    /// What the wall clock is wrong by, in milliseconds.
+    pub(crate) wall_error: i64,
+    pub(crate) paused_until: u64,
+    pub(crate) doom: Option<Doom>,
+    /// The next commit fails, keeping this share of what it held.
+    pub(crate) failing: Option<(u64, u64)>,
+    /// Since when, and how long commits take while the disk is slow.
+    pub(crate) slow: Option<(u64, u64)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) node: Node,
+    boot: u64,
+    base: u64,
+    pub(crate) next_accept: u64,
+    pub(crate) socks: BTreeMap<StreamId, Side>,
+    pub(crate) committing: bool,
+    /// The newest batch that the node gave, that is synced, and that it was told of.
+    pub(crate) given: BatchId,
+    pub(crate) synced: BatchId,
+    pub(crate) told: BatchId,
+    pub(crate) loads: VecDeque<(LoadId, KeyRange, BatchId)>,
+    pub(crate) open_loads: BTreeMap<LoadId, KeyRange>,
+    pub(crate) last_dial: u64,
+    pub(crate) deferred: bool,
+    /// When the timer that is set will fire.
+    pub(crate) armed: Option<u64>,
+    pub(crate) generation: u64,
+    /// Ticks that brought nothing, and when.
+    pub(crate) idle: (u64, u32),
+    /// A commit failed, and how long the host is down for it; whether the node was told.
+    pub(crate) store_failed: Option<u64>,
+    pub(crate) told_failed: bool,
+}
+
+impl Process {
+    pub(crate) fn new(node: Node, boot: u64, base: u64) -> Self {
+        Self {
+            node,
+            boot,
+            base,
+            next_accept: 1,
+            socks: BTreeMap::new(),
+            committing: false,
+            given: BatchId(0),
+            synced: BatchId(0),
+            told: BatchId(0),
+            loads: VecDeque::new(),
+            open_loads: BTreeMap::new(),
+            last_dial: 0,
+            deferred: false,
+            armed: None,
+            generation: 0,
+            idle: (0, 0),
+            store_failed: None,
+            told_failed: false,
+        }
+    }
+
+    /// The monotonic clock of this run.
+    pub(crate) fn clock(&self, now: u64) -> Instant {
+        Instant::from_micros(now - self.boot + self.base)
+    }
+
+    /// When in the world's time this clock will show `at`.
+    pub(crate) fn when(&self, at: Instant) -> u64 {
+        at.as_micros().saturating_sub(self.base).saturating_add(self.boot)
+    }
+}
+
+impl Host {
+    pub(crate) fn new(index: usize, seed: [u8; 32], wall_error: i64) -> Option<Self> {
+        let secret = IdentitySecret::new(seed)?;
+        let peer = Identity::new(&secret)?.peer();
+        Some(Self {
+            index,
+            secret,
+            peer,
+            disk: Disk::new(),
+            process: None,
+            incarnation: 0,
+            off: false,
+            moves: 0,
+            wall_error,
+            paused_until: 0,
+            doom: None,
+            failing: None,
+            slow: None,
+        })
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        ["alice", "bob", "carol", "dave", "erin", "frank"].get(self.index).copied().unwrap_or("nobody")
+    }
+
+    pub(crate) fn wall(&self, now: u64) -> WallClock {
+        let right = EPOCH_MS + now / 1000;
+        WallClock(right.saturating_add_signed(self.wall_error))
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        address(self.index, self.moves)
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+}
+
+/// A public address for each host and each place it moves to.
+fn address(index: usize, moves: u8) -> SocketAddr {
+    let third = u8::try_from(index).unwrap_or(u8::MAX);
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(5, 9, third, 10u8.saturating_add(moves))), PORT)
+}
+
+/// Where a dial of host `index` seems to come from.
+pub(crate) fn source_of(host: &Host, conn: usize) -> SocketAddr {
+    let port = 20_000 + u16::try_from(conn % 40_000).unwrap_or(0);
+    SocketAddr::new(host.address().ip(), port)
+}

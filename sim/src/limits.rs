@@ -1,0 +1,42 @@
+//! Every constant of the simulated world: how long, how many, how large. Times are microseconds of simulated time.
+
+pub const MICROS_PER_MILLI: u64 = 1_000;
+pub const MICROS_PER_SECOND: u64 = 1_000_000;
+
+/// Hosts of one world.
+pub const HOSTS: usize = 6;
+/// Directed links, a host to itself included: there its own fates are drawn.
+pub const LINKS: usize = HOSTS * HOSTS;
+
+/// After the last fault everything must be delivered within this.
+pub const HEALING: u64 = 120 * MICROS_PER_SECOND;
+/// Until then each person has looked at each conversation once.
+pub const LOOKING: u64 = 60 * MICROS_PER_SECOND;
+/// How much longer it may take if nobody looks: the longest backoff.
+pub const UNATTENDED: u64 = peerlink_core::limits::RETRY_MAX.as_secs() * MICROS_PER_SECOND;
+/// How often the world looks whether everything was delivered.
+pub const DONE_CHECK: u64 = 100 * MICROS_PER_MILLI;
+/// The world goes on for this long after everything was delivered, to see that nothing comes twice.
+pub const AFTERGLOW: u64 = 2 * MICROS_PER_SECOND;
+
+/// Outputs of one drained node; more is a machine that feeds itself.
+pub const OUTPUTS_PER_DRAIN: u32 = 100_000;
+/// Ticks at one instant that neither move the deadline nor bring an output.
+pub const IDLE_TICKS: u32 = 2;
+/// Events of one world; more is a storm.
+pub const EVENTS: u64 = 5_000_000;
+
+/// A closed stream that its peer does not close either is dropped after this.
+pub const LINGER: u64 = 2 * MICROS_PER_SECOND;
+/// First retransmission of a SYN (RFC 6298, section 2.1), doubling.
+pub const SYN_RETRY: u64 = MICROS_PER_SECOND;
+/// Longest pause between a healed partition and the retransmission that notices it.
+pub const RETRANSMISSION: u64 = 5 * MICROS_PER_SECOND;
+
+/// Beyond what a node may hold unpersisted, the one step that crossed the line may add this much.
+pub const UNPERSISTED_SLACK: usize = 1024 * 1024;
+
+/// Worlds between two of which a sample is run twice.
+pub const TWICE_EVERY: u64 = 16;
+/// Longest trace line that is printed whole.
+pub const TRACE_LINE_CHARS: usize = 400;

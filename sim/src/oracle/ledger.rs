@@ -1,0 +1,481 @@
+//! What is on one disk, read as a person who knows the format would, batch by batch: each must keep what earlier ones
+//! promised, and must be whole in itself.
+
+use super::{Check, Verdict, Violation, wrong};
+use crate::disk::Disk;
+use bytes::Bytes;
+use peerlink_core::api::Batch;
+use peerlink_core::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, InviteId, MessageRef, PeerId};
+use peerlink_core::record::{
+    Contact, Conversation, Counters, Entry, Feed, Invite, Key, KeyBytes, Kind, OrderKey, Place, Profile,
+    Range, Record as _, Table,
+};
+use std::collections::BTreeMap;
+
+/// What the oracle keeps of an entry; its body stays on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kept {
+    kind: Kind,
+    hash: EntryHash,
+    caller: CallerId,
+    lamport: u64,
+    arrival: u64,
+    body: [u8; 32],
+}
+
+/// A number that its author holds proof of: the peer has it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Proven {
+    pub(super) peer: PeerId,
+    pub(super) epoch: Epoch,
+    pub(super) seq: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Ledger {
+    profile: Option<Profile>,
+    counters: Counters,
+    pub(super) contacts: BTreeMap<PeerId, Contact>,
+    invites: BTreeMap<InviteId, Invite>,
+    conversations: BTreeMap<ConversationNo, Conversation>,
+    feeds: BTreeMap<FeedNo, Feed>,
+    entries: BTreeMap<(FeedNo, u64), Kept>,
+    orders: BTreeMap<OrderKey, FeedNo>,
+    arrivals: BTreeMap<u64, Place>,
+    callers: BTreeMap<(ConversationNo, CallerId), Place>,
+}
+
+/// What one batch touched.
+#[derive(Debug, Default)]
+struct Touched {
+    feeds: Vec<(FeedNo, Option<Feed>)>,
+    entries: Vec<(FeedNo, u64)>,
+    orders: Vec<OrderKey>,
+    arrivals: Vec<u64>,
+    callers: Vec<(ConversationNo, CallerId)>,
+    conversations: Vec<(ConversationNo, Option<Conversation>)>,
+}
+
+fn corrupt(error: peerlink_core::record::CorruptRecord) -> Violation {
+    wrong(Check::Restore, format!("a record does not read back: {error}"))
+}
+
+fn covers(upto: u64, beyond: &[Range], seq: u64) -> bool {
+    (seq >= 1 && seq <= upto) || beyond.iter().any(|range| (range.first..=range.last).contains(&seq))
+}
+
+/// Everything that the one covers and the other did not, or the first number that it covers no more.
+fn grown(before: (u64, &[Range]), after: (u64, &[Range])) -> Result<Vec<u64>, u64> {
+    let lost = before.1.iter().flat_map(|range| range.first..=range.last);
+    if after.0 < before.0 {
+        return Err(after.0 + 1);
+    }
+    if let Some(lost) = lost.into_iter().find(|seq| !covers(after.0, after.1, *seq)) {
+        return Err(lost);
+    }
+    let now = (before.0 + 1..=after.0).chain(after.1.iter().flat_map(|range| range.first..=range.last));
+    Ok(now.filter(|seq| !covers(before.0, before.1, *seq)).collect())
+}
+
+impl Ledger {
+    /// Everything that is on a disk.
+    pub(super) fn read<'a>(
+        records: impl Iterator<Item = (&'a KeyBytes, &'a Bytes)>,
+    ) -> Result<Self, Violation> {
+        let (mut ledger, mut touched) = (Self::default(), Touched::default());
+        for (key, value) in records {
+            ledger.put(key, value, &mut touched)?;
+        }
+        Ok(ledger)
+    }
+
+    /// A batch became durable. Gives what it proves to be delivered.
+    pub(super) fn apply(&mut self, batch: &Batch) -> Result<Vec<Proven>, Violation> {
+        let mut touched = Touched::default();
+        for (key, value) in &batch.writes {
+            match value {
+                Some(value) => self.put(key, value, &mut touched)?,
+                None => self.delete(key)?,
+            }
+        }
+        let counts = (self.counters.arrival, self.arrivals.len() as u64);
+        if counts.0 != counts.1 {
+            let what =
+                format!("arrival number {} is counted, and {} arrivals are stored", counts.0, counts.1);
+            return Err(wrong(Check::ExactlyOnce, what));
+        }
+        self.check_entries(&touched)?;
+        self.check_indexes(&touched)?;
+        self.check_feeds(&touched)
+    }
+
+    fn put(&mut self, key: &KeyBytes, value: &Bytes, touched: &mut Touched) -> Verdict {
+        match Key::decode(key).map_err(corrupt)? {
+            Key::Profile => self.put_profile(Profile::decode(value).map_err(corrupt)?)?,
+            Key::Counters => {
+                let counters = Counters::decode(value).map_err(corrupt)?;
+                if counters.arrival < self.counters.arrival || counters.version < self.counters.version {
+                    return Err(wrong(Check::EvidenceGrows, "a counter went backwards"));
+                }
+                self.counters = counters;
+            }
+            Key::Contact(peer) => {
+                let contact = Contact::decode(value).map_err(corrupt)?;
+                let before = self.contacts.insert(peer, contact);
+                let after = &self.contacts[&peer];
+                if before.is_some_and(|before| before.conversation != after.conversation) {
+                    return Err(wrong(Check::EvidenceGrows, "a contact was given another conversation"));
+                }
+            }
+            Key::Invite(id) => {
+                self.invites.insert(id, Invite::decode(value).map_err(corrupt)?);
+            }
+            Key::Conversation(no) => {
+                let conversation = Conversation::decode(value).map_err(corrupt)?;
+                let before = self.conversations.insert(no, conversation);
+                touched.conversations.push((no, before));
+            }
+            Key::Feed(no) => {
+                let before = self.feeds.insert(no, Feed::decode(value).map_err(corrupt)?);
+                if !touched.feeds.iter().any(|(other, _)| *other == no) {
+                    touched.feeds.push((no, before));
+                }
+            }
+            Key::Entry { feed, seq } => self.put_entry(feed, seq, value, touched)?,
+            Key::Order(order) => {
+                let place = Place::decode(Table::Order, value).map_err(corrupt)?;
+                self.orders.insert(order, place.feed);
+                touched.orders.push(order);
+            }
+            Key::Arrival(number) => {
+                let place = Place::decode(Table::Arrival, value).map_err(corrupt)?;
+                if self.arrivals.insert(number, place).is_some_and(|before| before != place) {
+                    return Err(wrong(Check::ExactlyOnce, format!("arrival {number} became another entry")));
+                }
+                touched.arrivals.push(number);
+            }
+            Key::Caller { conversation, caller } => {
+                let place = Place::decode(Table::Caller, value).map_err(corrupt)?;
+                if self.callers.insert((conversation, caller), place).is_some_and(|before| before != place) {
+                    return Err(wrong(Check::ExactlyOnce, format!("message {caller} was stored twice")));
+                }
+                touched.callers.push((conversation, caller));
+            }
+        }
+        Ok(())
+    }
+
+    fn put_profile(&mut self, profile: Profile) -> Verdict {
+        if let Some(before) = &self.profile
+            && (profile.start < before.start
+                || profile.record_seq < before.record_seq
+                || profile.epoch != before.epoch)
+        {
+            return Err(wrong(Check::EvidenceGrows, "the profile went backwards"));
+        }
+        self.profile = Some(profile);
+        Ok(())
+    }
+
+    fn put_entry(&mut self, feed: FeedNo, seq: u64, value: &Bytes, touched: &mut Touched) -> Verdict {
+        let entry = Entry::decode(value).map_err(corrupt)?;
+        let kept = Kept {
+            kind: entry.kind,
+            hash: entry.hash,
+            caller: entry.caller,
+            lamport: entry.lamport,
+            arrival: entry.arrival,
+            body: *blake3::hash(&entry.body).as_bytes(),
+        };
+        if let Some(before) = self.entries.insert((feed, seq), kept)
+            && before != kept
+        {
+            let what = format!("entry {seq} of feed {feed} was stored again, as arrival {}", kept.arrival);
+            return Err(wrong(Check::ExactlyOnce, what));
+        }
+        touched.entries.push((feed, seq));
+        Ok(())
+    }
+
+    fn delete(&mut self, key: &KeyBytes) -> Verdict {
+        match Key::decode(key).map_err(corrupt)? {
+            Key::Invite(id) => {
+                self.invites.remove(&id);
+                Ok(())
+            }
+            Key::Entry { feed, seq } => {
+                Err(wrong(Check::SenderKeeps, format!("entry {seq} of feed {feed} was deleted")))
+            }
+            other => Err(wrong(Check::SenderKeeps, format!("{other:?} was deleted"))),
+        }
+    }
+
+    // --- a batch is whole in itself --------------------------------------------------------------------------
+
+    /// Contract 2: an entry is stored together with the record that remembers it, and with its places in the indexes.
+    fn check_entries(&self, touched: &Touched) -> Verdict {
+        for (feed_no, seq) in &touched.entries {
+            let Some(feed) = self.feeds.get(feed_no) else {
+                return Err(wrong(Check::AcknowledgedIsDurable, "an entry is stored and its feed is not"));
+            };
+            if !covers(feed.head, &feed.beyond, *seq) {
+                let what = format!("entry {seq} is stored, and its feed does not remember it");
+                return Err(wrong(Check::AcknowledgedIsDurable, what));
+            }
+            let Some(kept) = self.entries.get(&(*feed_no, *seq)) else { continue };
+            let place = Place { feed: *feed_no, seq: *seq };
+            if feed.mine {
+                if kept.kind == Kind::Text
+                    && self.callers.get(&(feed.conversation, kept.caller)) != Some(&place)
+                {
+                    return Err(wrong(Check::ExactlyOnce, "an own entry is not found by its caller's id"));
+                }
+            } else if self.arrivals.get(&kept.arrival) != Some(&place) {
+                return Err(wrong(
+                    Check::NothingHidden,
+                    format!("entry {seq} is stored and has no arrival number"),
+                ));
+            }
+            let order = OrderKey {
+                conversation: feed.conversation,
+                lamport: kept.lamport,
+                rank: self.rank_in(feed.conversation, *feed_no, *seq),
+                epoch: feed.epoch,
+                seq: *seq,
+            };
+            if self.orders.get(&order) != Some(feed_no) {
+                return Err(wrong(
+                    Check::NothingHidden,
+                    format!("entry {seq} is stored and not in its history"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The rank under which the history holds this entry: either is looked for, both sides are compared in the end.
+    fn rank_in(&self, conversation: ConversationNo, feed: FeedNo, seq: u64) -> u8 {
+        let Some(kept) = self.entries.get(&(feed, seq)) else { return 0 };
+        let Some(of) = self.feeds.get(&feed) else { return 0 };
+        let key = |rank| OrderKey { conversation, lamport: kept.lamport, rank, epoch: of.epoch, seq };
+        u8::from(!self.orders.contains_key(&key(0)))
+    }
+
+    fn check_indexes(&self, touched: &Touched) -> Verdict {
+        for number in &touched.arrivals {
+            let place = self.arrivals.get(number);
+            let kept = place.and_then(|place| self.entries.get(&(place.feed, place.seq)));
+            if kept.is_none_or(|kept| kept.arrival != *number) {
+                return Err(wrong(
+                    Check::ExactlyOnce,
+                    format!("arrival {number} names an entry that has another"),
+                ));
+            }
+            if *number > 1 && !self.arrivals.contains_key(&(number - 1)) {
+                return Err(wrong(Check::ExactlyOnce, format!("there is a hole before arrival {number}")));
+            }
+        }
+        if self.orders.len() != self.entries.len() {
+            let (orders, entries) = (self.orders.len(), self.entries.len());
+            return Err(wrong(
+                Check::ExactlyOnce,
+                format!("{entries} entries stand at {orders} places of history"),
+            ));
+        }
+        for (no, before) in &touched.conversations {
+            let Some(after) = self.conversations.get(no) else { continue };
+            let (received, read) = before.as_ref().map_or((0, 0), |before| (before.received, before.read));
+            if after.received < received || after.read < read || after.read > after.received {
+                return Err(wrong(Check::EvidenceGrows, "what was received or read became less"));
+            }
+        }
+        for no in
+            touched.entries.iter().filter_map(|(feed, _)| self.feeds.get(feed)).map(|feed| feed.conversation)
+        {
+            let texts = self.texts(|feed| feed.conversation == no && !feed.mine);
+            if self.conversations.get(&no).is_none_or(|conversation| conversation.received != texts) {
+                return Err(wrong(
+                    Check::ExactlyOnce,
+                    format!("conversation {no} does not count its messages right"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_feeds(&self, touched: &Touched) -> Result<Vec<Proven>, Violation> {
+        let mut proven = Vec::new();
+        for (no, before) in &touched.feeds {
+            let Some(after) = self.feeds.get(no) else { continue };
+            let nothing: &[Range] = &[];
+            let held = before.as_ref().map_or((0, nothing), |feed| (feed.head, &feed.beyond));
+            let acked = before.as_ref().map_or((0, nothing), |feed| (feed.acked, &feed.acked_beyond));
+            let same = |feed: &Feed| {
+                feed.mine == after.mine
+                    && feed.epoch == after.epoch
+                    && feed.conversation == after.conversation
+            };
+            if !before.as_ref().is_none_or(same) {
+                return Err(wrong(Check::EvidenceGrows, format!("feed {no} became another")));
+            }
+            let lost =
+                |seq| wrong(Check::EvidenceGrows, format!("feed {no} held {seq}, and does not any more"));
+            for seq in grown(held, (after.head, &after.beyond)).map_err(lost)? {
+                if !self.entries.contains_key(&(*no, seq)) {
+                    let what = format!("feed {no} remembers entry {seq}, and it is not stored");
+                    return Err(wrong(Check::AcknowledgedIsDurable, what));
+                }
+            }
+            let head = self.entries.get(&(*no, after.head)).map(|kept| kept.hash);
+            if after.head > 0 && head != Some(after.hash) {
+                return Err(wrong(
+                    Check::InOrder,
+                    format!("the head of feed {no} is not the entry at its number"),
+                ));
+            }
+            let taken =
+                |seq| wrong(Check::EvidenceGrows, format!("the proof that {seq} was delivered is gone"));
+            let newly = grown(acked, (after.acked, &after.acked_beyond)).map_err(taken)?;
+            if newly.is_empty() {
+                continue;
+            }
+            let Some(peer) =
+                self.conversations.get(&after.conversation).map(|conversation| conversation.peer)
+            else {
+                return Err(wrong(Check::Restore, format!("feed {no} is in no conversation")));
+            };
+            proven.extend(newly.into_iter().map(|seq| Proven { peer, epoch: after.epoch, seq }));
+        }
+        Ok(proven)
+    }
+
+    // --- questions -------------------------------------------------------------------------------------------
+
+    fn feed_of(&self, peer: &PeerId, epoch: &Epoch, mine: bool) -> Option<(FeedNo, &Feed)> {
+        let conversation = self.contacts.get(peer)?.conversation;
+        let found =
+            |feed: &Feed| feed.mine == mine && feed.epoch == *epoch && feed.conversation == conversation;
+        self.feeds.iter().find(|(_, feed)| found(feed)).map(|(no, feed)| (*no, feed))
+    }
+
+    /// The entry that is held of this peer, if entry and feed record are both there.
+    pub(super) fn held(&self, author: &PeerId, epoch: &Epoch, seq: u64) -> Option<EntryHash> {
+        let (no, feed) = self.feed_of(author, epoch, false)?;
+        self.entries.get(&(no, seq)).filter(|_| covers(feed.head, &feed.beyond, seq)).map(|kept| kept.hash)
+    }
+
+    /// The own entry towards this peer.
+    pub(super) fn own(&self, peer: &PeerId, epoch: &Epoch, seq: u64) -> Option<EntryHash> {
+        let (no, _) = self.feed_of(peer, epoch, true)?;
+        self.entries.get(&(no, seq)).map(|kept| kept.hash)
+    }
+
+    pub(super) fn caller_of(&self, peer: &PeerId, epoch: &Epoch, seq: u64) -> Option<CallerId> {
+        let (no, _) = self.feed_of(peer, epoch, true)?;
+        self.entries.get(&(no, seq)).map(|kept| kept.caller)
+    }
+
+    pub(super) fn is_proven(&self, peer: &PeerId, epoch: &Epoch, seq: u64) -> bool {
+        self.feed_of(peer, epoch, true).is_some_and(|(_, feed)| covers(feed.acked, &feed.acked_beyond, seq))
+    }
+
+    /// Contract 1: the message that `Queued` named is stored, under the caller's id.
+    pub(super) fn is_queued(&self, peer: &PeerId, caller: &CallerId, message: &MessageRef) -> Verdict {
+        let place =
+            self.contacts.get(peer).and_then(|contact| self.callers.get(&(contact.conversation, *caller)));
+        let own = self.feed_of(peer, &message.epoch, true);
+        let stored = place.zip(own).is_some_and(|(place, (no, _))| {
+            let kept = self.entries.get(&(place.feed, place.seq));
+            place.feed == no && place.seq == message.seq && kept.is_some_and(|kept| kept.caller == *caller)
+        });
+        let what = || format!("message {caller} was said to be queued as {message}, and is not stored");
+        if stored { Ok(()) } else { Err(wrong(Check::QueuedIsDurable, what())) }
+    }
+
+    /// Number of the newest arrival.
+    pub(super) fn arrived(&self) -> u64 {
+        self.arrivals.len() as u64
+    }
+
+    pub(super) fn arrival(&self, number: u64) -> Option<(PeerId, MessageRef)> {
+        let place = self.arrivals.get(&number)?;
+        let feed = self.feeds.get(&place.feed)?;
+        let peer = self.conversations.get(&feed.conversation)?.peer;
+        Some((peer, MessageRef { epoch: feed.epoch, seq: place.seq }))
+    }
+
+    /// Peer and record of every feed.
+    pub(super) fn feeds(&self) -> impl Iterator<Item = (PeerId, &Feed)> {
+        self.feeds.values().filter_map(|feed| Some((self.conversations.get(&feed.conversation)?.peer, feed)))
+    }
+
+    fn texts(&self, which: impl Fn(&Feed) -> bool) -> u64 {
+        let counts = |(no, feed): (&FeedNo, &Feed)| {
+            let entries = self.entries.range((*no, 0)..=(*no, u64::MAX));
+            if which(feed) { entries.filter(|(_, kept)| kept.kind == Kind::Text).count() as u64 } else { 0 }
+        };
+        self.feeds.iter().map(counts).sum()
+    }
+
+    pub(super) fn received_texts(&self) -> u64 {
+        self.texts(|feed| !feed.mine)
+    }
+
+    pub(super) fn own_texts(&self) -> u64 {
+        self.texts(|feed| feed.mine)
+    }
+
+    /// An own entry without proof of delivery.
+    pub(super) fn unproven(&self) -> Option<String> {
+        let open = self.feeds.values().find(|feed| feed.mine && feed.acked < feed.head)?;
+        Some(format!(
+            "of {} own entries {} are not proven to be delivered",
+            open.head,
+            open.head - open.acked
+        ))
+    }
+
+    /// What this disk does not hold of an author's feeds.
+    pub(super) fn lacks(&self, author: &PeerId, of: &Self, me: &PeerId) -> Option<String> {
+        let conversation = of.contacts.get(me)?.conversation;
+        let feeds =
+            of.feeds.values().filter(|feed| feed.mine && feed.conversation == conversation && feed.head > 0);
+        for feed in feeds {
+            let head = self.feed_of(author, &feed.epoch, false).map_or(0, |(_, mine)| mine.head);
+            if head < feed.head {
+                return Some(format!("{head} of {} entries are held", feed.head));
+            }
+        }
+        None
+    }
+
+    /// The conversation with a peer in its order: what a person reads.
+    pub(super) fn history(&self, peer: &PeerId, disk: &Disk) -> Vec<(OrderKey, EntryHash, Bytes)> {
+        let Some(contact) = self.contacts.get(peer) else { return Vec::new() };
+        let (first, last) = (OrderKey::first(contact.conversation), OrderKey::last(contact.conversation));
+        let read = |(order, feed): (&OrderKey, &FeedNo)| {
+            let value = disk.get(&Key::Entry { feed: *feed, seq: order.seq }.encode())?;
+            let entry = Entry::decode(value).ok()?;
+            // Conversations have other numbers on the other side.
+            Some((OrderKey { conversation: ConversationNo(0), ..*order }, entry.hash, entry.body))
+        };
+        self.orders.range(first..=last).filter_map(read).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(first: u64, last: u64) -> Range {
+        Range { first, last, prev: EntryHash::NONE, hash: EntryHash::NONE }
+    }
+
+    #[test]
+    fn what_is_covered_may_grow_and_never_shrink() {
+        assert_eq!(grown((0, &[]), (2, &[range(4, 5)])), Ok(vec![1, 2, 4, 5]));
+        assert_eq!(grown((2, &[range(4, 5)]), (5, &[])), Ok(vec![3]));
+        assert_eq!(grown((2, &[]), (1, &[])), Err(2));
+        assert_eq!(grown((2, &[range(4, 5)]), (3, &[range(5, 5)])), Err(4));
+    }
+}

@@ -1,0 +1,303 @@
+//! The judge: sees the border of every node, the synced disks and what people wrote, and holds the delivery contract
+//! against it after every step.
+
+mod display;
+mod ledger;
+
+use crate::disk::Disk;
+use display::Display;
+use ledger::{Ledger, Proven};
+use peerlink_core::api::{Batch, Event};
+use peerlink_core::ids::{BatchId, CallerId, Epoch, MessageRef, PeerId};
+use peerlink_core::record::{ContactState, Kind};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What was being checked when something was found wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Check {
+    /// Point 1 of the delivery contract: queued is durable.
+    QueuedIsDurable,
+    /// Point 2: acknowledged is durable.
+    AcknowledgedIsDurable,
+    /// Point 3: exactly once, in order, a gap is shown as a gap.
+    ExactlyOnce,
+    InOrder,
+    NothingHidden,
+    /// Point 4: evidence only grows.
+    EvidenceGrows,
+    /// Point 5: the sender keeps a message until it is acknowledged.
+    SenderKeeps,
+    /// Point 6: nobody on the way can read; nothing is shown that nobody wrote.
+    Secrecy,
+    Authentic,
+    /// Point 8: everything is bounded.
+    Bounded,
+    /// The contract between a node and its driver.
+    Contract,
+    /// What was stored is what is restored.
+    Restore,
+    /// After the faults everything is delivered in time.
+    Liveness,
+    Livelock,
+    /// Both histories are equal in the end.
+    Histories,
+    /// The same seed gives the same trace.
+    Determinism,
+    /// Something broke in a way that nobody thought of.
+    Panic,
+}
+
+/// A check that failed, and what it saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    pub check: Check,
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.check, self.what)
+    }
+}
+
+type Verdict = Result<(), Violation>;
+
+fn wrong(check: Check, what: impl Into<String>) -> Violation {
+    Violation { check, what: what.into() }
+}
+
+/// What the oracle knows of one host.
+#[derive(Debug, Clone)]
+struct Witness {
+    peer: PeerId,
+    ledger: Ledger,
+    display: Display,
+    /// What people wrote, by the id they gave it.
+    wrote: BTreeMap<CallerId, [u8; 32]>,
+    /// What `Queued` said: it stays.
+    queued: BTreeMap<CallerId, (PeerId, MessageRef)>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Oracle {
+    hosts: Vec<Witness>,
+}
+
+impl Oracle {
+    pub(crate) fn new(peers: &[PeerId]) -> Self {
+        let witness = |peer: &PeerId| Witness {
+            peer: *peer,
+            ledger: Ledger::default(),
+            display: Display::default(),
+            wrote: BTreeMap::new(),
+            queued: BTreeMap::new(),
+        };
+        Self { hosts: peers.iter().map(witness).collect() }
+    }
+
+    /// A person wrote a message.
+    pub(crate) fn wrote(&mut self, host: usize, caller: CallerId, body: &[u8]) {
+        self.hosts[host].wrote.insert(caller, *blake3::hash(body).as_bytes());
+    }
+
+    /// Messages that were said to be queued.
+    pub(crate) fn queued(&self) -> u64 {
+        self.hosts.iter().map(|host| host.queued.len() as u64).sum()
+    }
+
+    /// Messages of which a recipient holds a copy.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.hosts.iter().map(|host| host.ledger.received_texts()).sum()
+    }
+
+    /// `None`: no contact; else whether it is blocked, as far as is synced.
+    pub(crate) fn is_blocked(&self, host: usize, peer: &PeerId) -> Option<bool> {
+        let contact = self.hosts[host].ledger.contacts.get(peer)?;
+        (contact.state != ContactState::Removed).then_some(contact.blocked)
+    }
+
+    // --- disk ------------------------------------------------------------------------------------------------
+
+    /// These batches are on stable storage of this host now.
+    pub(crate) fn synced(&mut self, host: usize, batches: &[Batch]) -> Verdict {
+        for batch in batches {
+            let proven = self.hosts[host].ledger.apply(batch)?;
+            for proof in proven {
+                self.recipient_holds(host, &proof)?;
+            }
+            let witness = &mut self.hosts[host];
+            witness.display.synced(batch.id, witness.ledger.arrived());
+        }
+        Ok(())
+    }
+
+    /// Contract 2: what a sender holds as proof of delivery is on the recipient's stable storage.
+    fn recipient_holds(&self, host: usize, proof: &Proven) -> Verdict {
+        let author = &self.hosts[host];
+        let recipient = self.hosts.iter().find(|other| other.peer == proof.peer);
+        let held = recipient.and_then(|other| other.ledger.held(&author.peer, &proof.epoch, proof.seq));
+        match held {
+            Some(hash) if Some(hash) == author.ledger.own(&proof.peer, &proof.epoch, proof.seq) => Ok(()),
+            Some(_) => Err(wrong(
+                Check::AcknowledgedIsDurable,
+                format!("{}:{} is acknowledged, and what is stored is another entry", proof.epoch, proof.seq),
+            )),
+            None => Err(wrong(
+                Check::AcknowledgedIsDurable,
+                format!("{}:{} is acknowledged, and its recipient has not stored it", proof.epoch, proof.seq),
+            )),
+        }
+    }
+
+    pub(crate) fn crashed(&mut self, host: usize) {
+        self.hosts[host].display = Display::default();
+    }
+
+    /// A node is about to start from this disk.
+    pub(crate) fn booted(&mut self, host: usize, disk: &Disk) -> Verdict {
+        let witness = &mut self.hosts[host];
+        let read = Ledger::read(disk.records())?;
+        if read != witness.ledger {
+            return Err(wrong(Check::Restore, "the disk is not what its batches made of it"));
+        }
+        for (caller, (peer, message)) in &witness.queued {
+            witness.ledger.is_queued(peer, caller, message)?;
+        }
+        witness.display = Display::new(&witness.ledger);
+        Ok(())
+    }
+
+    // --- what a node says ------------------------------------------------------------------------------------
+
+    pub(crate) fn event(&mut self, host: usize, event: &Event) -> Verdict {
+        match event {
+            Event::Queued { peer, caller, message, .. } => {
+                let witness = &mut self.hosts[host];
+                witness.ledger.is_queued(peer, caller, message)?;
+                match witness.queued.insert(*caller, (*peer, *message)) {
+                    Some(before) if before != (*peer, *message) => Err(wrong(
+                        Check::ExactlyOnce,
+                        format!("message {caller} was {} and is {message} now", before.1),
+                    )),
+                    _ => Ok(()),
+                }
+            }
+            Event::Delivered { peer, epoch, first, last } => {
+                self.shown_delivered(host, peer, epoch, *first, *last)
+            }
+            Event::Received { peer, arrival, message, kind, body, .. } => {
+                if *kind == Kind::Text {
+                    self.was_written(peer, message, body, host)?;
+                }
+                let witness = &mut self.hosts[host];
+                witness.display.received(&witness.ledger, peer, *arrival, *message)
+            }
+            Event::Gap { peer, epoch, first, last } => {
+                self.hosts[host].display.gap(peer, *epoch, *first, *last);
+                Ok(())
+            }
+            Event::Ready
+            | Event::SendFailed { .. }
+            | Event::GapFilled { .. }
+            | Event::InviteStored { .. }
+            | Event::ContactChanged { .. }
+            | Event::ProfileChanged
+            | Event::Connected { .. }
+            | Event::Disconnected { .. }
+            | Event::Attempt { .. }
+            | Event::NextAttempt { .. }
+            | Event::Rejected { .. }
+            | Event::Misbehaved { .. }
+            | Event::StoreFailed
+            | Event::Stopped => Ok(()),
+        }
+    }
+
+    /// Contract 4 and 2: what is shown as delivered is stored as proven here, and is stored there. Shown once.
+    fn shown_delivered(
+        &mut self,
+        host: usize,
+        peer: &PeerId,
+        epoch: &Epoch,
+        first: u64,
+        last: u64,
+    ) -> Verdict {
+        for seq in first..=last {
+            let witness = &mut self.hosts[host];
+            if !witness.ledger.is_proven(peer, epoch, seq) {
+                let what = format!("{epoch}:{seq} is shown as delivered without a stored proof");
+                return Err(wrong(Check::EvidenceGrows, what));
+            }
+            if !witness.display.delivered(peer, *epoch, seq) {
+                return Err(wrong(Check::ExactlyOnce, format!("{epoch}:{seq} is shown as delivered twice")));
+            }
+            self.recipient_holds(host, &Proven { peer: *peer, epoch: *epoch, seq })?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is shown that its author did not write, and store, to the byte.
+    fn was_written(&self, peer: &PeerId, message: &MessageRef, body: &[u8], host: usize) -> Verdict {
+        let author = self.hosts.iter().find(|other| other.peer == *peer);
+        let reader = &self.hosts[host].peer;
+        let caller = author.and_then(|author| author.ledger.caller_of(reader, &message.epoch, message.seq));
+        let written = author.zip(caller).and_then(|(author, caller)| author.wrote.get(&caller));
+        if written == Some(blake3::hash(body).as_bytes()) {
+            Ok(())
+        } else {
+            Err(wrong(Check::Authentic, format!("{message} is shown, and its author did not write that")))
+        }
+    }
+
+    /// The node has said everything that it had to say; it was told of batches up to `told`.
+    pub(crate) fn drained(&mut self, host: usize, told: BatchId) -> Verdict {
+        self.hosts[host].display.drained(told)
+    }
+
+    // --- the end ---------------------------------------------------------------------------------------------
+
+    /// What is not delivered yet, if anything.
+    pub(crate) fn waits_for(&self) -> Option<String> {
+        for (index, author) in self.hosts.iter().enumerate() {
+            if let Some(what) = author.ledger.unproven() {
+                return Some(format!("host {index}: {what}"));
+            }
+            for other in self.hosts.iter().filter(|other| other.peer != author.peer) {
+                if let Some(what) = other.ledger.lacks(&author.peer, &author.ledger, &other.peer) {
+                    return Some(format!("from host {index}: {what}"));
+                }
+            }
+        }
+        None
+    }
+
+    /// Nothing is under way any more: everything is where it should be, once, and equal on both sides.
+    pub(crate) fn finish(&self, disks: &[&Disk]) -> Verdict {
+        for (witness, disk) in self.hosts.iter().zip(disks) {
+            if Ledger::read(disk.records())? != witness.ledger {
+                return Err(wrong(Check::Restore, "the disk is not what its batches made of it"));
+            }
+            for (caller, (peer, message)) in &witness.queued {
+                witness.ledger.is_queued(peer, caller, message)?;
+            }
+            let texts = witness.ledger.own_texts();
+            if texts != witness.queued.len() as u64 {
+                let queued = witness.queued.len();
+                let what = format!("{queued} messages were queued, and {texts} were stored");
+                return Err(wrong(Check::ExactlyOnce, what));
+            }
+        }
+        for (a, first) in self.hosts.iter().enumerate() {
+            for (b, second) in self.hosts.iter().enumerate().skip(a + 1) {
+                let one = first.ledger.history(&second.peer, disks[a]);
+                let other = second.ledger.history(&first.peer, disks[b]);
+                if let Some(at) = (0..one.len().max(other.len())).find(|at| one.get(*at) != other.get(*at)) {
+                    let what = format!("the histories of hosts {a} and {b} differ from message {at} on");
+                    return Err(wrong(Check::Histories, what));
+                }
+            }
+        }
+        Ok(())
+    }
+}

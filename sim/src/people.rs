@@ -1,0 +1,446 @@
+//! The people: who write messages, insist on an answer, ask twice, rename each other, read, and block.
+//!
+//! A person believes nothing that its node did not say: a message whose `Send` was not answered before a crash is sent
+//! again under the same id.
+
+use crate::fate::{Dice, Purpose, link};
+use crate::limits::{MICROS_PER_MILLI, MICROS_PER_SECOND};
+use crate::oracle::Check;
+use crate::queue::Event as Coming;
+use crate::scenario::Fault;
+use crate::tap::Tap;
+use crate::world::World;
+use bytes::Bytes;
+use peerlink_core::api::{Command, ContactChange, Event, Refusal};
+use peerlink_core::bounded::List;
+use peerlink_core::ids::{CallerId, MessageRef, Name, PeerId};
+use peerlink_core::limits::BODY_BYTES;
+use peerlink_core::ticket::{Ticket, TicketSecret};
+use peerlink_core::time::WallClock;
+use std::collections::{BTreeMap, VecDeque};
+
+/// What every message, petname and nickname holds, so that a reader on the path can search for it.
+const TEXT_MARK: &str = "tExT-mArK-7Qz4";
+const PETNAME_MARK: &str = "pEt-mArK-3Kx9";
+const NICKNAME_MARK: &str = "nIcK-mArK-5Vw2";
+/// Longest message that nobody would call long.
+const SHORT_BYTES: u64 = 300;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Not asked for, or not answered before a crash, or refused for now.
+    Wanted,
+    Asked,
+    Queued(MessageRef),
+}
+
+#[derive(Debug, Clone)]
+struct Draft {
+    to: usize,
+    body: Bytes,
+    state: State,
+    /// Asked for at least once: it may be stored.
+    tried: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meeting {
+    Wanted,
+    Asked,
+    Done,
+}
+
+/// How far a person has come with another.
+#[derive(Debug, Clone)]
+struct Acquaintance {
+    peer: PeerId,
+    secret: TicketSecret,
+    /// Who has the lower number invites, the other adds.
+    meeting: Meeting,
+    is_contact: bool,
+    received: u64,
+    blocked_until: Option<u64>,
+    renamed: u32,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Person {
+    index: usize,
+    others: Vec<Acquaintance>,
+    drafts: BTreeMap<CallerId, Draft>,
+    order: Vec<CallerId>,
+    wanted: VecDeque<CallerId>,
+    written: u32,
+}
+
+impl Person {
+    pub(crate) fn new(index: usize, peers: &[PeerId], dice: &mut Dice) -> Self {
+        let mut others = Vec::new();
+        for (other, peer) in peers.iter().enumerate() {
+            // Both sides of a pair draw the same secret: the link is that of the lower number to the higher.
+            let pair = link(index.min(other), index.max(other));
+            let mut secret = [0; 16];
+            secret.copy_from_slice(&dice.bytes(Purpose::Seed, pair)[..16]);
+            others.push(Acquaintance {
+                peer: *peer,
+                secret: TicketSecret(secret),
+                meeting: if other == index { Meeting::Done } else { Meeting::Wanted },
+                is_contact: false,
+                received: 0,
+                blocked_until: None,
+                renamed: 0,
+            });
+        }
+        Self {
+            index,
+            others,
+            drafts: BTreeMap::new(),
+            order: Vec::new(),
+            wanted: VecDeque::new(),
+            written: 0,
+        }
+    }
+
+    /// What nobody on the way may see.
+    pub(crate) fn mark(tap: &mut Tap) {
+        tap.search_for("the text of a message", TEXT_MARK.as_bytes());
+        tap.search_for("a petname", PETNAME_MARK.as_bytes());
+        tap.search_for("a nickname", NICKNAME_MARK.as_bytes());
+    }
+
+    /// Everything that was not answered is asked again.
+    pub(crate) fn crashed(&mut self) {
+        for (caller, draft) in &mut self.drafts {
+            if draft.state == State::Asked {
+                draft.state = State::Wanted;
+                self.wanted.push_back(*caller);
+            }
+        }
+        for other in &mut self.others {
+            if other.meeting == Meeting::Asked {
+                other.meeting = Meeting::Wanted;
+            }
+        }
+    }
+
+    /// At a new start it looks into its store who its contacts are.
+    pub(crate) fn recall(&mut self, is_contact: impl Fn(&PeerId) -> bool) {
+        for other in self.others.iter_mut().filter(|other| is_contact(&other.peer)) {
+            other.is_contact = true;
+            other.meeting = Meeting::Done;
+        }
+    }
+
+    pub(crate) fn block(&mut self, contact: usize, until: u64) {
+        self.others[contact].blocked_until = Some(until);
+    }
+
+    /// What is not answered yet.
+    pub(crate) fn waits_for(&self) -> Option<String> {
+        let (open, index) = (|draft: &&Draft| !matches!(draft.state, State::Queued(_)), self.index);
+        let drafts = self.drafts.values().filter(open).count();
+        if drafts > 0 {
+            return Some(format!("{drafts} messages of person {index} are not queued"));
+        }
+        let met = |(at, other): (usize, &Acquaintance)| {
+            at == index || (other.meeting == Meeting::Done && other.is_contact)
+        };
+        if !self.others.iter().enumerate().all(met) {
+            return Some(format!("person {index} has not met everybody"));
+        }
+        let blocked = self.others.iter().any(|other| other.blocked_until.is_some());
+        blocked.then(|| format!("person {index} blocks somebody"))
+    }
+}
+
+fn name(mark: &str, index: usize, number: u32) -> Option<Name> {
+    Name::new(&format!("{mark}-{index}-{number}")).ok()
+}
+
+impl World {
+    /// What a person learns from its node.
+    pub(crate) fn hear(&mut self, index: usize, event: Event) {
+        let person = &mut self.people[index];
+        match event {
+            Event::Queued { caller, message, .. } => {
+                let Some(draft) = person.drafts.get_mut(&caller) else {
+                    return self.fail(Check::ExactlyOnce, "a message was queued that nobody wrote");
+                };
+                if let State::Queued(before) = draft.state
+                    && before != message
+                {
+                    return self.fail(
+                        Check::ExactlyOnce,
+                        format!("message {caller} is {before}, and now {message}"),
+                    );
+                }
+                draft.state = State::Queued(message);
+            }
+            Event::SendFailed { caller, .. } => {
+                if let Some(draft) =
+                    person.drafts.get_mut(&caller).filter(|draft| draft.state == State::Asked)
+                {
+                    draft.state = State::Wanted;
+                    person.wanted.push_back(caller);
+                }
+            }
+            Event::Received { peer, ordinal, .. } => {
+                if let Some(other) = person.others.iter_mut().find(|other| other.peer == peer) {
+                    other.received = ordinal;
+                }
+            }
+            Event::InviteStored { secret } => {
+                if let Some(at) = person.others.iter().position(|other| other.secret == secret) {
+                    person.others[at].meeting = Meeting::Done;
+                }
+            }
+            Event::ContactChanged { peer, change } => {
+                let Some(other) = person.others.iter_mut().find(|other| other.peer == peer) else { return };
+                match change {
+                    ContactChange::Added | ContactChange::Established => {
+                        other.is_contact = true;
+                        other.meeting = Meeting::Done;
+                    }
+                    ContactChange::Refused(why) => {
+                        self.fail(Check::Liveness, format!("a good ticket was refused: {why:?}"));
+                    }
+                    ContactChange::Renamed
+                    | ContactChange::Unblocked
+                    | ContactChange::Removed
+                    | ContactChange::Blocked
+                    | ContactChange::Verified
+                    | ContactChange::Unverified
+                    | ContactChange::Record
+                    | ContactChange::Read => {}
+                }
+            }
+            Event::Ready
+            | Event::Delivered { .. }
+            | Event::Gap { .. }
+            | Event::GapFilled { .. }
+            | Event::ProfileChanged
+            | Event::Connected { .. }
+            | Event::Disconnected { .. }
+            | Event::Attempt { .. }
+            | Event::NextAttempt { .. }
+            | Event::Rejected { .. }
+            | Event::StoreFailed
+            | Event::Stopped => {}
+            Event::Misbehaved { what, .. } => {
+                let name = self.hosts[index].name();
+                self.fail(Check::Contract, format!("{name} calls an honest peer misbehaved: {what}"));
+            }
+        }
+    }
+
+    /// A person does what is due: first what it was not answered, then something new.
+    pub(crate) fn act(&mut self, index: usize) {
+        let own = link(index, index);
+        if self.hosts[index].is_up() {
+            self.meet(index);
+            self.let_in(index);
+            self.insist(index);
+            let person = &self.people[index];
+            if !self.healed && person.written < self.scenario.messages {
+                self.something_new(index);
+            }
+        }
+        let pace = match self.dice.below(Purpose::Pace, own, 10) {
+            _ if self.healed => {
+                self.dice.between(Purpose::Pace, own, 100 * MICROS_PER_MILLI, MICROS_PER_SECOND)
+            }
+            0..=4 => self.dice.below(Purpose::Pace, own, 2 * MICROS_PER_MILLI),
+            5..=8 => self.dice.below(Purpose::Pace, own, 500 * MICROS_PER_MILLI),
+            _ => self.dice.below(Purpose::Pace, own, 5 * MICROS_PER_SECOND),
+        };
+        self.queue.push(self.now + 1 + pace, Coming::Act { host: index });
+    }
+
+    /// Invites and adds, until it is said to be durable.
+    fn meet(&mut self, index: usize) {
+        for other in 0..self.hosts.len() {
+            if self.people[index].others[other].meeting != Meeting::Wanted {
+                continue;
+            }
+            let (secret, peer) = {
+                let lower = &self.people[index.min(other)].others[index.max(other)];
+                (lower.secret, self.hosts[other].peer)
+            };
+            // Nobody's clock reaches this: expiry is a scenario of its own.
+            let expires = WallClock(u64::from(u32::MAX) * 60_000);
+            let command = if index < other {
+                Command::Invite { secret, expires }
+            } else if self.people[other].others[index].meeting == Meeting::Done {
+                let Some(petname) = name(PETNAME_MARK, other, 0) else { return };
+                let nickname = name(NICKNAME_MARK, other, 0);
+                let addresses = List::of([self.hosts[other].address()]);
+                Command::Add {
+                    ticket: Box::new(Ticket { peer, secret, nickname, expires, addresses }),
+                    petname,
+                }
+            } else {
+                continue;
+            };
+            self.people[index].others[other].meeting = Meeting::Asked;
+            if self.ask(index, command).is_err() && self.hosts[index].is_up() {
+                self.people[index].others[other].meeting = Meeting::Wanted;
+            }
+        }
+    }
+
+    /// Blocks, and lets in again whom it blocked long enough, until the store says so.
+    fn let_in(&mut self, index: usize) {
+        for other in 0..self.hosts.len() {
+            let acquaintance = &self.people[index].others[other];
+            let (peer, until) = (acquaintance.peer, acquaintance.blocked_until);
+            let Some(is_blocked) = self.oracle.is_blocked(index, &peer) else {
+                self.people[index].others[other].blocked_until = None;
+                continue;
+            };
+            let blocked = !self.healed && until.is_some_and(|until| until > self.now);
+            if blocked != is_blocked {
+                let _asked_again_if_refused = self.ask(index, Command::Block { peer, blocked });
+            } else if !blocked {
+                self.people[index].others[other].blocked_until = None;
+            }
+        }
+    }
+
+    /// Sends again what is not answered.
+    fn insist(&mut self, index: usize) {
+        for _ in 0..self.people[index].wanted.len() {
+            let Some(caller) = self.people[index].wanted.pop_front() else { return };
+            let Some(draft) = self.people[index].drafts.get(&caller) else { continue };
+            if draft.state != State::Wanted {
+                continue;
+            }
+            if !self.people[index].others[draft.to].is_contact {
+                self.people[index].wanted.push_back(caller);
+                continue;
+            }
+            // What was never taken cannot be stored.
+            let fresh = !draft.tried;
+            self.send_draft(index, caller, fresh);
+            if self.people[index].drafts.get(&caller).is_some_and(|draft| draft.state == State::Wanted) {
+                return;
+            }
+        }
+    }
+
+    fn send_draft(&mut self, index: usize, caller: CallerId, fresh: bool) {
+        let person = &mut self.people[index];
+        let Some(draft) = person.drafts.get_mut(&caller) else { return };
+        let (peer, body) = (person.others[draft.to].peer, draft.body.clone());
+        let (before, tried) = (draft.state, draft.tried);
+        if before == State::Wanted {
+            draft.state = State::Asked;
+        }
+        draft.tried = true;
+        match self.ask(index, Command::Send { peer, caller, fresh, body }) {
+            Ok(()) => {}
+            Err(Refusal::Busy | Refusal::QueueFull | Refusal::StoreFailed | Refusal::Stopping) => {
+                let person = &mut self.people[index];
+                let Some(draft) = person.drafts.get_mut(&caller) else { return };
+                if draft.state == State::Asked && before == State::Wanted {
+                    draft.state = State::Wanted;
+                    draft.tried = tried;
+                    person.wanted.push_back(caller);
+                }
+            }
+            Err(why) => self.fail(Check::Liveness, format!("a good message was refused: {why}")),
+        }
+    }
+
+    fn something_new(&mut self, index: usize) {
+        let own = link(index, index);
+        let count = self.hosts.len() as u64;
+        let other = self.dice.below(Purpose::Act, own, count) as usize;
+        let acquaintance = &self.people[index].others[other];
+        if other == index || !acquaintance.is_contact {
+            return;
+        }
+        let (peer, received) = (acquaintance.peer, acquaintance.received);
+        let repeat = self.scenario.repeat;
+        if repeat > 0 && self.dice.chance(Purpose::Act, own, repeat) && !self.people[index].order.is_empty() {
+            self.counts.add(Fault::RepeatedSend);
+            let written = self.people[index].order.len() as u64;
+            let at = self.dice.below(Purpose::Act, own, written) as usize;
+            let caller = self.people[index].order[at];
+            return self.send_draft(index, caller, false);
+        }
+        if self.scenario.lively && self.dice.chance(Purpose::Act, own, 100_000) {
+            return self.something_else(index, other, peer, received);
+        }
+        let long = self.scenario.long;
+        let bytes = if long > 0 && self.dice.chance(Purpose::Size, own, long) {
+            self.dice.between(Purpose::Size, own, SHORT_BYTES, BODY_BYTES as u64)
+        } else {
+            self.dice.between(Purpose::Size, own, 1, SHORT_BYTES)
+        };
+        self.write_message(index, other, usize::try_from(bytes).unwrap_or(0));
+    }
+
+    /// Opens every conversation, so that its contact is tried at once.
+    pub(crate) fn look(&mut self, index: usize) {
+        for other in 0..self.hosts.len() {
+            let peer = self.hosts[other].peer;
+            if other != index && self.oracle.is_blocked(index, &peer).is_some() {
+                let _nothing_to_look_at = self.ask(index, Command::Reach { peer });
+            }
+        }
+    }
+
+    /// Not everything that people do is writing.
+    fn something_else(&mut self, index: usize, other: usize, peer: PeerId, received: u64) {
+        let own = link(index, index);
+        self.people[index].others[other].renamed += 1;
+        let number = self.people[index].others[other].renamed;
+        let command = match self.dice.below(Purpose::Act, own, 5) {
+            0 => name(PETNAME_MARK, other, number).map(|petname| Command::Rename { peer, petname }),
+            1 => Some(Command::SetNickname { nickname: name(NICKNAME_MARK, index, number) }),
+            2 => Some(Command::Reach { peer }),
+            3 => {
+                let lasts = self.dice.below(Purpose::Act, own, 5 * MICROS_PER_SECOND);
+                self.people[index].block(other, self.now + lasts);
+                None
+            }
+            _ => Some(Command::MarkRead { peer, ordinal: self.dice.between(Purpose::Act, own, 0, received) }),
+        };
+        if let Some(command) = command {
+            match self.ask(index, command) {
+                Ok(()) | Err(Refusal::Busy | Refusal::StoreFailed | Refusal::Stopping) => {}
+                Err(why) => self.fail(Check::Contract, format!("a good request was refused: {why}")),
+            }
+        }
+    }
+
+    /// Writes a new message of about this many bytes and asks for it to be sent.
+    pub(crate) fn write_message(&mut self, index: usize, to: usize, bytes: usize) {
+        let person = &mut self.people[index];
+        person.written += 1;
+        let number = person.order.len() as u64;
+        let mut caller = [0; 16];
+        caller.copy_from_slice(&self.dice.bytes(Purpose::Seed, link(index, index))[..16]);
+        let caller = CallerId(caller);
+        let head = format!("{TEXT_MARK} {index}>{to} {number} ");
+        let mut body = head.into_bytes();
+        // Text that differs from place to place, so that chunks in the wrong order are noticed.
+        while body.len() < bytes {
+            body.extend_from_slice(format!("{:x}·", body.len()).as_bytes());
+        }
+        let cut = (0..=bytes.max(TEXT_MARK.len()).min(body.len()))
+            .rev()
+            .find(|at| std::str::from_utf8(&body[..*at]).is_ok());
+        body.truncate(cut.unwrap_or(0));
+        let body = Bytes::from(body);
+        self.oracle.wrote(index, caller, &body);
+        let person = &mut self.people[index];
+        person.order.push(caller);
+        person.drafts.insert(caller, Draft { to, body, state: State::Wanted, tried: false });
+        if self.hosts[index].is_up() && person.others[to].is_contact {
+            self.send_draft(index, caller, true);
+        } else {
+            self.people[index].wanted.push_back(caller);
+        }
+    }
+}

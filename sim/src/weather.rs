@@ -1,0 +1,126 @@
+//! Carries out the script: faults of hosts, disks and the network.
+
+use crate::fate::link;
+use crate::host::Doom;
+use crate::net::EndState;
+use crate::queue::{Event, Side};
+use crate::scenario::{Block, Fault, Op};
+use crate::world::World;
+use peerlink_core::api::Input;
+use peerlink_core::bounded::List;
+
+impl World {
+    pub(crate) fn script(&mut self, index: usize) {
+        if self.healed {
+            return;
+        }
+        let (_, op) = self.scenario.script[index];
+        self.tracer.note(self.now, || format!("{op:?}"));
+        match op {
+            Op::Crash { host, outputs, power, kept, down } => {
+                self.hosts[host].doom = Some(Doom { outputs: outputs.max(1), power, kept, down });
+            }
+            Op::FailCommit { host, kept, down } => self.hosts[host].failing = Some((kept, down)),
+            Op::SlowDisk { host, commit, lasts } => {
+                self.counts.add(Fault::SlowCommit);
+                self.hosts[host].slow = Some((self.now, commit));
+                let event = Event::LinkUp { link: link(host, host), began: self.now };
+                self.queue.push(self.now + lasts, event);
+            }
+            Op::Partition { from, to, how, both, lasts } => {
+                self.counts.add(match (how, both) {
+                    (Block::Loud, _) => Fault::Partition,
+                    (Block::Silent, true) => Fault::SilentPartition,
+                    (Block::Silent, false) => Fault::OneWayPartition,
+                });
+                self.block(link(from, to), how, lasts);
+                if both {
+                    self.block(link(to, from), how, lasts);
+                }
+            }
+            Op::Clog { from, to, delay, lasts } => {
+                self.counts.add(Fault::Clog);
+                self.links[link(from, to)].clogged = Some((self.now, delay));
+                self.queue.push(self.now + lasts, Event::LinkUp { link: link(from, to), began: self.now });
+            }
+            Op::Reset { a, b } => self.reset(a, b),
+            Op::BlackHole { a, b } => self.black_hole(a, b),
+            Op::HalfClose { from, to } => self.half_close(from, to),
+            Op::Move { host, told } => self.relocate(host, told),
+            Op::SetWall { host, by_ms } => {
+                self.counts.add(Fault::ClockJump);
+                self.hosts[host].wall_error = self.hosts[host].wall_error.saturating_add(by_ms);
+                let wall = self.hosts[host].wall(self.now);
+                self.feed(host, &Input::WallClock(wall));
+            }
+            Op::Pause { host, lasts } => {
+                self.counts.add(Fault::Pause);
+                self.hosts[host].paused_until = self.now + lasts;
+            }
+            Op::Send { host, to, bytes } => self.write_message(host, to, bytes as usize),
+            Op::BlockContact { host, contact, lasts } => {
+                let until = self.now + lasts;
+                self.people[host].block(contact, until);
+                self.queue.push(self.now, Event::Act { host });
+            }
+        }
+    }
+
+    fn block(&mut self, way: usize, how: Block, lasts: u64) {
+        self.links[way].blocked = Some((self.now, how));
+        self.queue.push(self.now + lasts, Event::LinkUp { link: way, began: self.now });
+    }
+
+    /// Connections that stand between the two.
+    fn between(&self, a: usize, b: usize) -> Vec<usize> {
+        self.live().into_iter().filter(|conn| self.conns[*conn].joins(a, b)).collect()
+    }
+
+    fn reset(&mut self, a: usize, b: usize) {
+        for conn in self.between(a, b) {
+            self.counts.add(Fault::Reset);
+            for side in [0, 1].map(|side| Side { conn, side }) {
+                self.conns[conn].pipes[side.side].segments.clear();
+                if self.end_state(side) != EndState::Gone {
+                    self.broken(side);
+                }
+            }
+        }
+    }
+
+    fn black_hole(&mut self, a: usize, b: usize) {
+        for conn in self.between(a, b) {
+            self.counts.add(Fault::BlackHole);
+            self.conns[conn].swallows = true;
+        }
+    }
+
+    fn half_close(&mut self, from: usize, to: usize) {
+        for conn in self.between(from, to) {
+            self.counts.add(Fault::HalfClose);
+            let side = usize::from(self.conns[conn].ends[0].host != from);
+            let pipe = &mut self.conns[conn].pipes[side];
+            if !std::mem::replace(&mut pipe.fin_sent, true) {
+                // Whatever the writer sends after this is lost: a box on the way ended the connection.
+                self.send(Side { conn, side }, crate::net::What::Fin);
+            }
+        }
+    }
+
+    /// The host is somewhere else now.
+    fn relocate(&mut self, host: usize, told: bool) {
+        self.counts.add(Fault::AddressChange);
+        for conn in self.live() {
+            let ends = &self.conns[conn].ends;
+            let Some(side) = ends.iter().position(|end| end.host == host) else { continue };
+            let opening = ends[0].state == EndState::Opening;
+            self.conns[conn].swallows = true;
+            if told && !opening && self.end_state(Side { conn, side }) != EndState::Gone {
+                self.broken(Side { conn, side });
+            }
+        }
+        self.hosts[host].moves = self.hosts[host].moves.saturating_add(1);
+        let address = self.hosts[host].address();
+        self.feed(host, &Input::LocalAddresses(List::of([address])));
+    }
+}

@@ -1,0 +1,407 @@
+//! The world: hosts, connections, people and their oracle, and the one loop that lets things happen in order.
+//!
+//! A world is a function of its scenario and of how many events have happened, so [`World::fork`] makes another
+//! that stands at the same moment.
+
+use crate::fate::{Dice, Fates, Purpose, link};
+use crate::host::{Host, Process};
+use crate::limits::{AFTERGLOW, DONE_CHECK, EVENTS, HEALING, LINKS, LOOKING, MICROS_PER_SECOND, UNATTENDED};
+use crate::net::{Conn, EndState};
+use crate::oracle::{Check, Oracle, Violation};
+use crate::people::Person;
+use crate::queue::{Event, Queue, Run};
+use crate::scenario::{Block, Counts, Fault, Scenario};
+use crate::tap::Tap;
+use crate::tracer::{Print, Tracer};
+use bytes::Bytes;
+use peerlink_core::api::Input;
+use peerlink_core::bounded::List;
+use peerlink_core::{Config, Restore};
+
+/// One way from a host to another.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Link {
+    /// Since when, and how, nothing passes.
+    pub(crate) blocked: Option<(u64, Block)>,
+    /// Since when, and by how much, everything is late.
+    pub(crate) clogged: Option<(u64, u64)>,
+}
+
+/// What came of a world.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub seed: u64,
+    pub violation: Option<Violation>,
+    pub hash: [u8; 32],
+    /// Events of the world, and lines of trace: inputs, commands and outputs of nodes.
+    pub events: u64,
+    pub lines: u64,
+    pub sent: u64,
+    pub delivered: u64,
+    pub faults: Counts,
+    pub wire_bytes: u64,
+    /// Simulated microseconds, and how long after the last fault everything was delivered.
+    pub ended: u64,
+    pub healed_after: u64,
+}
+
+#[derive(Debug)]
+pub struct World {
+    pub(crate) scenario: Scenario,
+    pub(crate) dice: Dice,
+    pub(crate) now: u64,
+    pub(crate) queue: Queue,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) conns: Vec<Conn>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) people: Vec<Person>,
+    pub(crate) oracle: Oracle,
+    pub(crate) tap: Tap,
+    pub(crate) tracer: Tracer,
+    pub(crate) counts: Counts,
+    pub(crate) healed: bool,
+    pub(crate) events: u64,
+    violation: Option<Violation>,
+    done_at: Option<u64>,
+    ended: bool,
+}
+
+impl World {
+    #[must_use]
+    pub fn new(scenario: Scenario, print: Print) -> Self {
+        let mut dice = Dice::new(Fates::new(scenario.seed));
+        let mut hosts = Vec::new();
+        for index in 0..scenario.hosts {
+            let error = scenario.climate.wall_skew_ms[index].cast_signed();
+            let error = if index % 2 == 0 { error } else { -error };
+            // A seed that makes no identity is not known to exist; the next draw would make one.
+            hosts.extend(Host::new(index, dice.bytes(Purpose::Seed, link(index, index)), error));
+        }
+        let peers: Vec<_> = hosts.iter().map(|host| host.peer).collect();
+        let mut tap = Tap::default();
+        for host in &hosts {
+            tap.search_for(format!("the PeerId of {}", host.name()), host.peer.as_bytes());
+        }
+        Person::mark(&mut tap);
+        let people = (0..hosts.len()).map(|index| Person::new(index, &peers, &mut dice)).collect();
+        let mut counts = Counts::default();
+        scenario.climate_faults.iter().for_each(|fault| counts.add(*fault));
+        let mut world = Self {
+            oracle: Oracle::new(&peers),
+            tracer: Tracer::new(print),
+            scenario,
+            dice,
+            now: 0,
+            queue: Queue::default(),
+            hosts,
+            conns: Vec::new(),
+            links: vec![Link::default(); LINKS],
+            people,
+            tap,
+            counts,
+            healed: false,
+            events: 0,
+            violation: None,
+            done_at: None,
+            ended: false,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for host in 0..self.hosts.len() {
+            let at = self.dice.below(Purpose::Act, link(host, host), MICROS_PER_SECOND);
+            self.queue.push(at, Event::Boot { host });
+            self.queue.push(at + 1, Event::Act { host });
+        }
+        for (index, (at, _)) in self.scenario.script.iter().enumerate() {
+            self.queue.push(*at, Event::Script(index));
+        }
+        self.queue.push(self.scenario.healed, Event::Heal);
+    }
+
+    /// Another world at the same moment: made from the same scenario, led through as many events.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let mut other = Self::new(self.scenario.clone(), Print::Nothing);
+        while other.events < self.events && other.step() {}
+        other
+    }
+
+    /// Lets everything happen until the end, or until something is wrong.
+    pub fn run(mut self) -> Outcome {
+        while self.step() {}
+        self.outcome()
+    }
+
+    /// One event. `false`: the world has ended.
+    pub fn step(&mut self) -> bool {
+        if self.ended || self.violation.is_some() {
+            return false;
+        }
+        let Some((at, event)) = self.queue.pop() else {
+            self.fail(Check::Liveness, "nothing will ever happen again");
+            return false;
+        };
+        self.now = at;
+        self.events += 1;
+        if self.events > EVENTS {
+            self.fail(Check::Livelock, "more events than any world should have");
+            return false;
+        }
+        match self.paused(event) {
+            Some(until) => self.queue.push(until, event),
+            None => self.happen(event),
+        }
+        self.violation.is_none() && !self.ended
+    }
+
+    #[must_use]
+    pub fn hash(&self) -> [u8; 32] {
+        self.tracer.hash()
+    }
+
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    fn outcome(self) -> Outcome {
+        Outcome {
+            seed: self.scenario.seed,
+            hash: self.tracer.hash(),
+            events: self.events,
+            lines: self.tracer.lines,
+            sent: self.oracle.queued(),
+            delivered: self.oracle.delivered(),
+            faults: self.counts,
+            wire_bytes: self.tap.bytes,
+            ended: self.now,
+            healed_after: self.done_at.unwrap_or(self.now).saturating_sub(self.scenario.healed),
+            violation: self.violation,
+        }
+    }
+
+    pub(crate) fn fail(&mut self, check: Check, what: impl Into<String>) {
+        self.wrong(Violation { check, what: what.into() });
+    }
+
+    pub(crate) fn wrong(&mut self, violation: Violation) {
+        if self.violation.is_none() {
+            self.tracer.note(self.now, || format!("VIOLATION {violation}"));
+            self.violation = Some(violation);
+        }
+    }
+
+    pub(crate) fn judged(&mut self, verdict: Result<(), Violation>) {
+        if let Err(violation) = verdict {
+            self.wrong(violation);
+        }
+    }
+
+    pub(crate) fn is_wrong(&self) -> bool {
+        self.violation.is_some()
+    }
+
+    pub(crate) fn run_of(&self, host: usize) -> Run {
+        Run { host, incarnation: self.hosts[host].incarnation }
+    }
+
+    pub(crate) fn is_current(&self, run: Run) -> bool {
+        let host = &self.hosts[run.host];
+        host.incarnation == run.incarnation && host.is_up()
+    }
+
+    /// Until when what this event is for stands still.
+    fn paused(&self, event: Event) -> Option<u64> {
+        let host = match event {
+            Event::Timer { run, .. }
+            | Event::Drain { run }
+            | Event::Committed { run, .. }
+            | Event::Told { run, .. }
+            | Event::Loaded { run, .. }
+            | Event::Over { run, .. } => run.host,
+            Event::Act { host } | Event::Look { host } => host,
+            Event::Syn { conn, .. } => self.host_at(self.conns[conn].remote)?,
+            Event::SynAck { conn, .. } | Event::DialFailed { conn, .. } | Event::DialTimeout { conn } => {
+                self.conns[conn].ends[0].host
+            }
+            Event::Readable(side) | Event::Written(side) => self.conns[side.conn].ends[side.side].host,
+            Event::Script(_)
+            | Event::LinkUp { .. }
+            | Event::Boot { .. }
+            | Event::Arrive(_)
+            | Event::Linger(_)
+            | Event::DoneCheck
+            | Event::Heal
+            | Event::End => return None,
+        };
+        Some(self.hosts[host].paused_until).filter(|until| *until > self.now)
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Script(index) => self.script(index),
+            Event::LinkUp { link, began } => self.link_up(link, began),
+            Event::Boot { host } => self.boot(host),
+            Event::Timer { run, generation } => self.timer(run, generation),
+            Event::Drain { run } => {
+                if self.is_current(run) && self.hosts[run.host].process.as_ref().is_some_and(|p| p.deferred) {
+                    self.drain(run.host);
+                }
+            }
+            Event::Committed { run, upto } => self.committed(run, upto),
+            Event::Told { run, upto, failed } => self.told(run, upto, failed),
+            Event::Loaded { run, load } => self.loaded(run, load),
+            Event::Act { host } => self.act(host),
+            Event::Look { host } => self.look(host),
+            Event::Syn { conn, attempt } => self.syn(conn, attempt),
+            Event::SynAck { conn, attempt } => self.syn_ack(conn, attempt),
+            Event::DialFailed { conn, refused } => self.dial_failed(conn, refused),
+            Event::DialTimeout { conn } => self.dial_timeout(conn),
+            Event::Arrive(side) => self.arrive(side),
+            Event::Readable(side) => self.readable(side),
+            Event::Written(side) => self.written(side),
+            Event::Over { run, stream } => self.over(run, stream),
+            Event::Linger(side) => self.linger(side),
+            Event::DoneCheck => self.done_check(),
+            Event::Heal => self.heal(),
+            Event::End => self.end(),
+        }
+    }
+
+    // --- start and crash -------------------------------------------------------------------------------------
+
+    fn boot(&mut self, index: usize) {
+        if self.hosts[index].is_up() {
+            return;
+        }
+        let own = link(index, index);
+        let seed = self.dice.bytes(Purpose::Seed, own);
+        let base = self.dice.below(Purpose::Seed, own, 1 << 40);
+        let verdict = self.oracle.booted(index, &self.hosts[index].disk);
+        self.judged(verdict);
+        let oracle = &self.oracle;
+        self.people[index].recall(|peer| oracle.is_blocked(index, peer).is_some());
+        let now = self.now;
+        let host = &mut self.hosts[index];
+        #[allow(unused_mut, reason = "a planted bug is set only in builds that have them")]
+        let mut config = Config::default();
+        #[cfg(peerlink_planted)]
+        {
+            config.planted = self.scenario.planted;
+        }
+        let mut restore = Restore::new(config, &host.secret, seed);
+        let fed = host.disk.restore().try_for_each(|(key, value)| restore.record(key, value));
+        let clock = peerlink_core::time::Instant::from_micros(base);
+        let started = fed.and_then(|()| restore.start(clock, host.wall(now)));
+        let node = match started {
+            Ok(node) => node,
+            Err(error) => return self.fail(Check::Restore, format!("the store does not restore: {error}")),
+        };
+        host.process = Some(Process::new(node, now, base));
+        host.off = false;
+        let (name, incarnation, address) = (host.name(), host.incarnation, host.address());
+        self.tracer.note(now, || format!("{name} starts (run {incarnation}) at {address}"));
+        self.answer_unknown(index);
+        self.feed(index, &Input::LocalAddresses(List::of([address])));
+        // A driver that was never told to hand in anything still drains what the start brought.
+        self.drain(index);
+    }
+
+    /// The process ends here and now. Of the batches that are not synced a share of `kept` parts in a million is there.
+    pub(crate) fn crash(&mut self, index: usize, power: bool, kept: u64, down: u64) {
+        let host = &mut self.hosts[index];
+        if host.process.take().is_none() {
+            return;
+        }
+        host.doom = None;
+        host.failing = None;
+        let run = Run { host: index, incarnation: host.incarnation };
+        host.incarnation += 1;
+        host.off = power;
+        let pending = host.disk.pending() as u64;
+        let count = (pending * kept).div_ceil(crate::fate::MILLION).min(pending);
+        let there = host.disk.cut(usize::try_from(count).unwrap_or(0));
+        let (name, lost) = (host.name(), pending - count);
+        let how = if power { "loses power" } else { "is killed" };
+        self.tracer
+            .note(self.now, || format!("{name} {how}; {count} unsynced batches are there, {lost} are lost"));
+        self.counts.add(if power { Fault::PowerLoss } else { Fault::Crash });
+        (0..lost).for_each(|_| self.counts.add(Fault::BatchLost));
+        (0..count).for_each(|_| self.counts.add(Fault::BatchKept));
+        let verdict = self.oracle.synced(index, &there);
+        self.judged(verdict);
+        self.oracle.crashed(index);
+        self.people[index].crashed();
+        self.close_all(run, power);
+        self.queue.push(self.now + down.max(1), Event::Boot { host: index });
+    }
+
+    // --- the end ---------------------------------------------------------------------------------------------
+
+    fn heal(&mut self) {
+        self.healed = true;
+        self.tracer.note(self.now, || "the faults are over".into());
+        for index in 0..self.links.len() {
+            self.unblock(index);
+        }
+        for host in &mut self.hosts {
+            host.doom = None;
+            host.failing = None;
+            host.slow = None;
+            host.paused_until = self.now;
+        }
+        for host in 0..self.hosts.len() {
+            self.queue.push(self.now, Event::Boot { host });
+            if self.scenario.looking {
+                let at = self.now + self.dice.below(Purpose::Act, link(host, host), LOOKING);
+                self.queue.push(at, Event::Look { host });
+            }
+        }
+        self.queue.push(self.now + DONE_CHECK, Event::DoneCheck);
+    }
+
+    fn done_check(&mut self) {
+        let patience = if self.scenario.looking { HEALING } else { HEALING + UNATTENDED };
+        let waiting = self.people.iter().find_map(Person::waits_for).or_else(|| self.oracle.waits_for());
+        match waiting {
+            None => {
+                self.done_at = Some(self.now);
+                self.tracer.note(self.now, || "everything is delivered".into());
+                self.queue.push(self.now + AFTERGLOW, Event::End);
+            }
+            Some(what) if self.now >= self.scenario.healed + patience => {
+                let seconds = patience / MICROS_PER_SECOND;
+                self.fail(Check::Liveness, format!("{seconds} s after the last fault: {what}"));
+            }
+            Some(_) => self.queue.push(self.now + DONE_CHECK, Event::DoneCheck),
+        }
+    }
+
+    fn end(&mut self) {
+        let disks: Vec<_> = self.hosts.iter().map(|host| &host.disk).collect();
+        let verdict = self.oracle.finish(&disks);
+        self.judged(verdict);
+        self.ended = true;
+    }
+
+    /// The bytes that one end hands to the network pass the reader on the path.
+    pub(crate) fn overhear(&mut self, side: crate::queue::Side, bytes: &Bytes) {
+        let pipe = &mut self.conns[side.conn].pipes[side.side];
+        if let Some(found) = self.tap.read(&mut pipe.tail, bytes) {
+            let what = format!("the reader on the path found {found}");
+            self.fail(Check::Secrecy, what);
+        }
+    }
+
+    /// Connections that somebody still knows.
+    pub(crate) fn live(&self) -> Vec<usize> {
+        (0..self.conns.len()).filter(|conn| !self.conns[*conn].is_over()).collect()
+    }
+
+    pub(crate) fn end_state(&self, side: crate::queue::Side) -> EndState {
+        self.conns[side.conn].ends[side.side].state
+    }
+}
