@@ -214,7 +214,7 @@ pub trait Record: Serialize + DeserializeOwned {
     }
 
     /// # Errors
-    /// `CorruptRecord` if the version or sealing is unknown, or the rest is not exactly one record.
+    /// `CorruptRecord` if the version or sealing is unknown, or the rest is not exactly what `encode` makes.
     fn decode(bytes: &[u8]) -> Result<Self, CorruptRecord> {
         let table = Self::TABLE as u8;
         let (&[format, sealing], body) = bytes.split_first_chunk::<2>().ok_or(CorruptRecord::Value(table))?;
@@ -225,10 +225,15 @@ pub trait Record: Serialize + DeserializeOwned {
             return Err(CorruptRecord::Sealed(table));
         }
         match postcard::take_from_bytes::<Self>(body) {
-            Ok((record, [])) => Ok(record),
+            // Postcard reads a number that has more bytes than it needs, and nothing else that it would not write.
+            Ok((record, [])) if written_length(&record) == Some(body.len()) => Ok(record),
             _ => Err(CorruptRecord::Value(table)),
         }
     }
+}
+
+fn written_length<T: Serialize>(record: &T) -> Option<usize> {
+    postcard::serialize_with_flavor(record, postcard::ser_flavors::Size::default()).ok()
 }
 
 macro_rules! record {
