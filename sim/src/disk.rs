@@ -13,6 +13,18 @@ use std::ops::Bound;
 pub struct Disk {
     synced: BTreeMap<KeyBytes, Bytes>,
     pending: VecDeque<Batch>,
+    tape: Option<Vec<Deed>>,
+}
+
+/// One thing that was done to a disk, so that it can be done to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deed {
+    Write(Batch),
+    Sync(BatchId),
+    /// The process ended; so many batches that were not synced are there all the same.
+    Cut(usize),
+    /// A question, and what was answered.
+    Load(KeyRange, Answer),
 }
 
 impl Disk {
@@ -21,13 +33,32 @@ impl Disk {
         Self::default()
     }
 
+    /// Keeps from now on what is done to it.
+    pub fn record(&mut self) {
+        self.tape.get_or_insert_default();
+    }
+
+    /// What was done to it since `record`, in order.
+    #[must_use]
+    pub fn deeds(&self) -> &[Deed] {
+        self.tape.as_deref().unwrap_or_default()
+    }
+
+    fn note(&mut self, deed: impl FnOnce() -> Deed) {
+        if let Some(tape) = &mut self.tape {
+            tape.push(deed());
+        }
+    }
+
     /// Takes a batch that is not synced yet.
     pub fn write(&mut self, batch: Batch) {
+        self.note(|| Deed::Write(batch.clone()));
         self.pending.push_back(batch);
     }
 
     /// Syncs every batch up to `upto`, and gives them back in order.
     pub fn sync(&mut self, upto: BatchId) -> Vec<Batch> {
+        self.note(|| Deed::Sync(upto));
         let count = self.pending.iter().take_while(|batch| batch.id <= upto).count();
         self.keep(count)
     }
@@ -35,6 +66,7 @@ impl Disk {
     /// The power goes: of the batches that are not synced the first `kept` are there at the next start, the others
     /// never were. Gives back those that are there.
     pub fn cut(&mut self, kept: usize) -> Vec<Batch> {
+        self.note(|| Deed::Cut(kept));
         let there = self.keep(kept);
         self.pending.clear();
         there
@@ -71,8 +103,13 @@ impl Disk {
     }
 
     /// Answers a question from what is synced.
-    #[must_use]
-    pub fn load(&self, range: &KeyRange) -> Answer {
+    pub fn load(&mut self, range: &KeyRange) -> Answer {
+        let answer = self.answer(range);
+        self.note(|| Deed::Load(range.clone(), answer.clone()));
+        answer
+    }
+
+    fn answer(&self, range: &KeyRange) -> Answer {
         let mut page = Page { records: Vec::new(), complete: true };
         if range.first > range.last {
             return Answer::Page(page);
@@ -127,7 +164,7 @@ mod tests {
         Batch { id: BatchId(id), writes }
     }
 
-    fn page(disk: &Disk, max_bytes: u32) -> (usize, bool) {
+    fn page(disk: &mut Disk, max_bytes: u32) -> (usize, bool) {
         let range = KeyRange { first: key(0), last: key(99), max_bytes };
         match disk.load(&range) {
             Answer::Page(page) => (page.records.len(), page.complete),
@@ -141,9 +178,9 @@ mod tests {
         disk.write(batch(1, &[(1, Some(b"a"))]));
         disk.write(batch(2, &[(2, Some(b"b")), (1, None)]));
         disk.write(batch(3, &[(3, Some(b"c"))]));
-        assert_eq!(page(&disk, 1000), (0, true));
+        assert_eq!(page(&mut disk, 1000), (0, true));
         assert_eq!(disk.sync(BatchId(1)).len(), 1);
-        assert_eq!(page(&disk, 1000), (1, true));
+        assert_eq!(page(&mut disk, 1000), (1, true));
         assert_eq!(disk.cut(1).len(), 1);
         assert_eq!(disk.get(&key(1)), None);
         assert!(disk.get(&key(2)).is_some());
@@ -156,9 +193,9 @@ mod tests {
         let mut disk = Disk::new();
         disk.write(batch(1, &[(1, Some(&[0; 100])), (2, Some(&[0; 100])), (3, Some(&[0; 100]))]));
         let _there = disk.cut(9);
-        assert_eq!(page(&disk, 1), (1, false));
-        assert_eq!(page(&disk, 218), (2, false));
-        assert_eq!(page(&disk, 327), (3, true));
+        assert_eq!(page(&mut disk, 1), (1, false));
+        assert_eq!(page(&mut disk, 218), (2, false));
+        assert_eq!(page(&mut disk, 327), (3, true));
         assert_eq!(disk.restore().count(), 0);
         assert_eq!(disk.records().count(), 3);
     }

@@ -23,7 +23,7 @@ mod weather;
 mod wire;
 mod world;
 
-pub use disk::Disk;
+pub use disk::{Deed, Disk};
 pub use oracle::{Check, Violation};
 pub use scenario::{Climate, Fault, Op, Scenario};
 pub use tracer::Print;

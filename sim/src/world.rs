@@ -3,6 +3,7 @@
 //! A world is a function of its scenario and of how many events have happened, so [`World::fork`] makes another
 //! that stands at the same moment.
 
+use crate::disk::Disk;
 use crate::fate::{Dice, Fates, Purpose, link};
 use crate::host::{Host, Process};
 use crate::limits::{AFTERGLOW, DONE_CHECK, EVENTS, HEALING, LINKS, LOOKING, MICROS_PER_SECOND, UNATTENDED};
@@ -155,6 +156,15 @@ impl World {
             None => self.happen(event),
         }
         self.violation.is_none() && !self.ended
+    }
+
+    /// Every disk keeps from now on what is done to it.
+    pub fn record_disks(&mut self) {
+        self.hosts.iter_mut().for_each(|host| host.disk.record());
+    }
+
+    pub fn disks(&self) -> impl Iterator<Item = &Disk> {
+        self.hosts.iter().map(|host| &host.disk)
     }
 
     #[must_use]

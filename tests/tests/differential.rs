@@ -1,13 +1,13 @@
-//! The store on a real disk and an ordered map in memory are the same thing to a node: the same batches, loads and
-//! cuts give equal pages and equal restores.
+//! The store on a real disk and the simulator's disk are the same thing to a node: the same batches, loads and cuts,
+//! drawn at random and recorded from whole simulated worlds, give equal pages and equal restores.
 
 use bytes::Bytes;
-use peerlink_core::api::{Answer, Batch, KeyRange, Loader, Page, Store};
+use peerlink_core::api::{Answer, Batch, KeyRange, Loader, Store};
 use peerlink_core::ids::{BatchId, CallerId, ConversationNo, Epoch, FeedNo, InviteId, PeerId};
 use peerlink_core::limits::PAGE_BYTES;
-use peerlink_core::record::{Key, KeyBytes, OrderKey, RESTORE_END};
+use peerlink_core::record::{Key, KeyBytes, OrderKey};
+use peerlink_sim::{Deed, Disk, Print, Scenario, World};
 use peerlink_storage::{PageReader, Reader, Writer};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// SplitMix64 (Steele, Lea, Flood 2014): every run of a seed makes the same choices.
@@ -96,80 +96,89 @@ fn peer(number: u8) -> PeerId {
 type Records = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// What a node sees of a disk.
-trait Disk {
-    /// All of these together, durable when it returns.
-    fn commit(&mut self, batches: &[Batch]);
+trait Medium {
+    fn write(&mut self, batch: &Batch);
+    /// What is written up to here is durable when it returns.
+    fn sync(&mut self, upto: BatchId);
     fn load(&mut self, range: &KeyRange) -> Answer;
-    /// The process dies, or ends in good order, and starts again: what it starts from.
-    fn cut(&mut self, orderly: bool) -> Records;
+    /// The process ends, and starts again: of what is not synced the first `kept` batches are there.
+    fn cut(&mut self, kept: usize) -> Records;
+    /// What a node starts from.
+    fn restored(&mut self) -> Records;
 }
 
-/// The contract, as the core's documentation puts it.
-#[derive(Default)]
-struct Model(BTreeMap<Vec<u8>, Bytes>);
+impl Medium for Disk {
+    fn write(&mut self, batch: &Batch) {
+        self.write(batch.clone());
+    }
 
-impl Disk for Model {
-    fn commit(&mut self, batches: &[Batch]) {
-        for (key, value) in batches.iter().flat_map(|batch| &batch.writes) {
-            match value {
-                Some(value) => drop(self.0.insert(key.to_vec(), value.clone())),
-                None => drop(self.0.remove(key.as_slice())),
-            }
-        }
+    fn sync(&mut self, upto: BatchId) {
+        let _synced = self.sync(upto);
     }
 
     fn load(&mut self, range: &KeyRange) -> Answer {
-        let mut page = Page { records: Vec::new(), complete: true };
-        let mut left = range.max_bytes as usize;
-        let wanted =
-            self.0.iter().filter(|(key, _)| (&*range.first..=&*range.last).contains(&key.as_slice()));
-        for (key, value) in wanted {
-            let bytes = key.len() + value.len();
-            if bytes > left && !page.records.is_empty() {
-                page.complete = false;
-                break;
-            }
-            left = left.saturating_sub(bytes);
-            page.records.push((KeyBytes::from_slice(key).unwrap(), value.clone()));
-        }
-        Answer::Page(page)
+        self.load(range)
     }
 
-    fn cut(&mut self, _orderly: bool) -> Records {
-        let start = self.0.iter().filter(|(key, _)| key[0] < RESTORE_END);
-        start.map(|(key, value)| (key.clone(), value.to_vec())).collect()
+    fn cut(&mut self, kept: usize) -> Records {
+        let _there = self.cut(kept);
+        self.restored()
+    }
+
+    fn restored(&mut self) -> Records {
+        self.restore().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
     }
 }
 
+/// The store. Batches wait outside it until they are synced, as they do in a driver.
 struct Real {
     path: PathBuf,
     parts: Option<(Writer, PageReader, Reader)>,
+    pending: Vec<Batch>,
+    cuts: usize,
 }
 
 impl Real {
     fn new(path: &Path) -> Self {
         let parts = peerlink_storage::open(path).unwrap().split();
-        Self { path: path.to_owned(), parts: Some(parts) }
+        Self { path: path.to_owned(), parts: Some(parts), pending: Vec::new(), cuts: 0 }
     }
 
     fn parts(&mut self) -> &mut (Writer, PageReader, Reader) {
         self.parts.as_mut().unwrap()
     }
+
+    fn commit(&mut self, count: usize) {
+        let batches: Vec<Batch> = self.pending.drain(..count.min(self.pending.len())).collect();
+        self.parts().0.commit(&batches).unwrap();
+    }
 }
 
-impl Disk for Real {
-    fn commit(&mut self, batches: &[Batch]) {
-        self.parts().0.commit(batches).unwrap();
+impl Medium for Real {
+    fn write(&mut self, batch: &Batch) {
+        self.pending.push(batch.clone());
+    }
+
+    fn sync(&mut self, upto: BatchId) {
+        self.commit(self.pending.partition_point(|batch| batch.id <= upto));
     }
 
     fn load(&mut self, range: &KeyRange) -> Answer {
         self.parts().1.load(range)
     }
 
-    fn cut(&mut self, orderly: bool) -> Records {
-        if orderly {
+    fn cut(&mut self, kept: usize) -> Records {
+        self.commit(kept);
+        self.pending.clear();
+        self.cuts += 1;
+        // Every other time it ends in good order; to who starts next that must be no difference.
+        if self.cuts.is_multiple_of(2) {
             self.parts().0.close();
         }
+        self.restored()
+    }
+
+    fn restored(&mut self) -> Records {
         self.parts = None;
         let opened = peerlink_storage::open(&self.path).unwrap();
         let mut found = Vec::new();
@@ -183,65 +192,118 @@ impl Disk for Real {
     }
 }
 
-/// Runs one seed through both; the first difference, told.
-fn differ(seed: u64, one: &mut impl Disk, other: &mut impl Disk) -> Result<(), String> {
+/// Draws what is done from one seed. Only the simulator's disk answers here; the answers are compared later.
+fn drawn(seed: u64) -> Vec<Deed> {
     let mut choices = Choices(seed);
-    let mut next = 1;
-    for step in 0..60 {
+    let mut disk = Disk::new();
+    disk.record();
+    let mut newest = 0;
+    for _ in 0..80 {
         match choices.below(16) {
             0 => {
-                let orderly = choices.below(2) == 0;
-                let (one, other) = (one.cut(orderly), other.cut(orderly));
-                if one != other {
-                    return Err(format!("seed {seed} step {step}: restores differ: {one:?} and {other:?}"));
-                }
+                let pending = disk.pending() as u64;
+                drop(disk.cut(choices.small(pending + 1)));
             }
-            1..8 => {
-                let batches: Vec<Batch> =
-                    (next..=next + choices.below(4)).map(|id| choices.batch(id)).collect();
-                next += batches.len() as u64;
-                one.commit(&batches);
-                other.commit(&batches);
+            1..6 => {
+                newest += 1;
+                disk.write(choices.batch(newest));
             }
-            _ => {
-                let range = choices.range();
-                let (one, other) = (one.load(&range), other.load(&range));
-                if one != other {
-                    return Err(format!("seed {seed} step {step}: {range:?}: {one:?} and {other:?}"));
+            6..9 => drop(disk.sync(BatchId(newest.saturating_sub(choices.below(3))))),
+            _ => drop(disk.load(&choices.range())),
+        }
+    }
+    disk.deeds().to_vec()
+}
+
+/// Does the same to both; the first difference, told. With what was answered when the deeds were recorded, too.
+fn differ(deeds: &[Deed], one: &mut impl Medium, other: &mut impl Medium) -> Result<(), String> {
+    let equal = |at: usize, one: Records, other: Records| {
+        if one == other { Ok(()) } else { Err(format!("deed {at}: restores differ: {one:?} and {other:?}")) }
+    };
+    for (at, deed) in deeds.iter().enumerate() {
+        match deed {
+            Deed::Write(batch) => {
+                one.write(batch);
+                other.write(batch);
+            }
+            Deed::Sync(upto) => {
+                one.sync(*upto);
+                other.sync(*upto);
+            }
+            Deed::Cut(kept) => equal(at, one.cut(*kept), other.cut(*kept))?,
+            Deed::Load(range, answer) => {
+                let (one, other) = (one.load(range), other.load(range));
+                if one != *answer || other != *answer {
+                    return Err(format!("deed {at}: {range:?}: {one:?} and {other:?}, recorded {answer:?}"));
                 }
             }
         }
     }
-    Ok(())
+    equal(deeds.len(), one.cut(0), other.cut(0))
 }
 
 #[test]
-fn equal_batches_loads_and_cuts_give_equal_pages_and_restores() {
+fn deeds_drawn_at_random_give_equal_pages_and_restores() {
+    let mut deeds = Vec::new();
     for seed in 0..40 {
         let dir = tempfile::tempdir().unwrap();
-        differ(seed, &mut Real::new(dir.path()), &mut Model::default()).unwrap();
+        let drawn = drawn(seed);
+        differ(&drawn, &mut Real::new(dir.path()), &mut Disk::new())
+            .unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        deeds.extend(drawn);
     }
+    let loaded = deeds
+        .iter()
+        .filter(|deed| matches!(deed, Deed::Load(_, Answer::Page(page)) if !page.records.is_empty()));
+    assert!(loaded.count() > 100);
+    assert!(deeds.iter().filter(|deed| matches!(deed, Deed::Cut(kept) if *kept > 0)).count() > 10);
+}
+
+#[test]
+fn deeds_of_simulated_nodes_give_equal_pages_and_restores() {
+    let (mut writes, mut loads, mut cuts) = (0, 0, 0);
+    for seed in 1..=4 {
+        let mut world = World::new(Scenario::from_seed(seed), Print::Nothing);
+        world.record_disks();
+        while world.step() {}
+        for disk in world.disks() {
+            let dir = tempfile::tempdir().unwrap();
+            let deeds = disk.deeds();
+            let mut real = Real::new(dir.path());
+            differ(deeds, &mut real, &mut Disk::new()).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+            let mut restored = disk.clone();
+            assert_eq!(real.restored(), restored.restored(), "seed {seed}: as the world left it");
+            writes += deeds.iter().filter(|deed| matches!(deed, Deed::Write(_))).count();
+            loads += deeds.iter().filter(|deed| matches!(deed, Deed::Load(..))).count();
+            cuts += deeds.iter().filter(|deed| matches!(deed, Deed::Cut(_))).count();
+        }
+    }
+    println!("{writes} batches, {loads} loads, {cuts} cuts");
+    assert!(writes > 200 && loads > 20 && cuts > 3, "{writes} {loads} {cuts}");
 }
 
 #[test]
 fn a_disk_that_forgets_removals_is_found_out() {
-    struct Forgetful(Model);
-    impl Disk for Forgetful {
-        fn commit(&mut self, batches: &[Batch]) {
-            let mut batches = batches.to_vec();
-            for batch in &mut batches {
-                batch.writes.retain(|(_, value)| value.is_some());
-            }
-            self.0.commit(&batches);
+    struct Forgetful(Disk);
+    impl Medium for Forgetful {
+        fn write(&mut self, batch: &Batch) {
+            let mut batch = batch.clone();
+            batch.writes.retain(|(_, value)| value.is_some());
+            self.0.write(batch);
+        }
+        fn sync(&mut self, upto: BatchId) {
+            let _synced = self.0.sync(upto);
         }
         fn load(&mut self, range: &KeyRange) -> Answer {
             self.0.load(range)
         }
-        fn cut(&mut self, orderly: bool) -> Records {
-            self.0.cut(orderly)
+        fn cut(&mut self, kept: usize) -> Records {
+            Medium::cut(&mut self.0, kept)
+        }
+        fn restored(&mut self) -> Records {
+            self.0.restored()
         }
     }
-    let found =
-        (0..40).any(|seed| differ(seed, &mut Forgetful(Model::default()), &mut Model::default()).is_err());
-    assert!(found);
+    let found = |seed| differ(&drawn(seed), &mut Forgetful(Disk::new()), &mut Disk::new()).is_err();
+    assert!((0..40).any(found));
 }
