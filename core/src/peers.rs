@@ -337,6 +337,9 @@ impl Peers {
         let stood = core::mem::take(&mut peer.connected);
         if stood {
             cx.event(Event::Disconnected { peer: id, why });
+        } else if peer.dial.is_waiting() {
+            // The attempt that opened it has failed already, and has set the next: one failure counts once.
+            return;
         }
         let wait = match why {
             SessionEnd::Lost | SessionEnd::Silent if stood => peer.dial.wait_briefly(&mut cx.rng),

@@ -411,3 +411,17 @@ fn a_recorded_trace_replays_line_by_line() {
         assert_eq!(pair.replay(side), pair.sides[side].trace);
     }
 }
+
+#[test]
+fn one_failure_of_an_attempt_is_one_step_of_the_backoff() {
+    let mut pair = Pair::new();
+    let ticket = pair.ticket(ALICE, 7);
+    // The inviter's disk is slow: the session is open at who dialled, and nothing came on it yet.
+    pair.sides[ALICE].slow = true;
+    let petname = Name::new("alice").unwrap();
+    pair.command(BOB, Command::Add { ticket: Box::new(ticket), petname }).unwrap();
+    pair.settle();
+    pair.cut_one(BOB);
+    pair.settle();
+    assert_eq!(pair.count(BOB, |event| matches!(event, Event::NextAttempt { .. })), 1);
+}

@@ -34,6 +34,11 @@ impl Dial {
         self.phase == Phase::Racing
     }
 
+    /// The next race is set.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.phase == Phase::Waiting
+    }
+
     /// Begins a race over these addresses, in order, each once.
     pub(crate) fn race(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
         self.left.clear();
