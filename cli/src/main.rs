@@ -1,2 +1,52 @@
+//! `peerlink`, the messenger: one node per profile, many front ends.
+
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod args;
+mod chat;
+mod client;
+mod clock;
+mod commands;
+mod demo;
+mod fault;
+mod host;
+mod hub;
+mod limits;
+mod profile;
+mod proto;
+mod service;
+mod show;
+mod signals;
+mod talk;
+
+use crate::args::Args;
+use crate::fault::Code;
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // A crash must not leave keys and messages in a core file.
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let _best_effort = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let usage = error.use_stderr();
+            let _closed = error.print();
+            return ExitCode::from(if usage { Code::Usage as u8 } else { 0 });
+        }
+    };
+    let json = args.json;
+    match commands::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            if json {
+                let error = serde_json::json!({ "v": 1, "error": { "code": fault.code as u8, "message": fault.message } });
+                println!("{error}");
+            } else {
+                eprintln!("peerlink: {}", show::visible(&fault.message, true));
+            }
+            ExitCode::from(fault.code as u8)
+        }
+    }
+}

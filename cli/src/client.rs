@@ -1,0 +1,106 @@
+//! A front end's side of the socket, and the rule of who runs the node: whoever comes first.
+
+use crate::fault::{Code, Fault};
+use crate::host::{Host, NotHost};
+use crate::limits::TAKE_OVER;
+use crate::profile::Profile;
+use crate::proto::{Envelope, Request, VERSION, unwrap};
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+pub(crate) struct Client {
+    reader: BufReader<UnixStream>,
+    writer: UnixStream,
+    next: u64,
+}
+
+impl Client {
+    fn connect(profile: &Profile) -> Result<Option<Self>, Fault> {
+        let socket = profile.socket()?;
+        let Ok(stream) = UnixStream::connect(&socket) else { return Ok(None) };
+        let writer = stream.try_clone().map_err(Fault::internal)?;
+        Ok(Some(Self { reader: BufReader::new(stream), writer, next: 1 }))
+    }
+
+    fn put(&mut self, request: Request) -> Result<(), Fault> {
+        let envelope = Envelope { v: VERSION, id: self.next, request };
+        self.next += 1;
+        let line = serde_json::to_string(&envelope).map_err(Fault::internal)?;
+        writeln!(self.writer, "{line}").map_err(|_| gone())
+    }
+
+    fn line(&mut self) -> Result<Option<Value>, Fault> {
+        let mut line = String::new();
+        match self.reader.read_line(&mut line) {
+            Ok(0) | Err(_) => Ok(None),
+            Ok(_) => serde_json::from_str(&line).map(Some).map_err(Fault::internal),
+        }
+    }
+
+    pub(crate) fn call(&mut self, request: Request) -> Result<Value, Fault> {
+        self.put(request)?;
+        unwrap(self.line()?.ok_or_else(gone)?)
+    }
+
+    pub(crate) fn start_listening(&mut self, request: Request) -> Result<(), Fault> {
+        self.put(request)
+    }
+
+    /// The next event; `None` if the node is gone.
+    pub(crate) fn event(&mut self) -> Result<Option<Value>, Fault> {
+        let Some(mut line) = self.line()? else { return Ok(None) };
+        match line.get_mut("event") {
+            Some(event) => Ok(Some(event.take())),
+            None => unwrap(line).map(|_| None),
+        }
+    }
+}
+
+fn gone() -> Fault {
+    Fault::new(Code::Internal, "the node that held this profile has ended; try again")
+}
+
+/// A node to talk to, perhaps our own.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    pub(crate) host: Option<Host>,
+}
+
+impl Session {
+    /// The node that holds the profile; if none does, this process becomes it.
+    pub(crate) fn open(profile: &Profile) -> Result<Self, Fault> {
+        let until = crate::clock::monotonic() + TAKE_OVER;
+        loop {
+            if let Some(client) = Client::connect(profile)? {
+                return Ok(Self { client, host: None });
+            }
+            match Host::start(profile) {
+                Ok(host) => {
+                    let client = Client::connect(profile)?.ok_or_else(gone)?;
+                    return Ok(Self { client, host: Some(host) });
+                }
+                Err(NotHost::Fault(fault)) => return Err(fault),
+                Err(NotHost::InUse) if crate::clock::monotonic() < until => {
+                    // It is opening, closing, or was just killed and its lock is going.
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(NotHost::InUse) => {
+                    let dir = profile.dir.display();
+                    return Err(Fault::new(
+                        Code::Busy,
+                        format!(
+                            "the profile {dir} is in use by a process that does not answer; end it and try again"
+                        ),
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Another connection to the same node.
+    pub(crate) fn another(profile: &Profile) -> Result<Client, Fault> {
+        Client::connect(profile)?.ok_or_else(gone)
+    }
+}

@@ -1,0 +1,442 @@
+//! One function for each command of the command line.
+
+use crate::args::{Args, Command, Wait};
+use crate::client::Session;
+use crate::fault::{Code, Fault};
+use crate::limits::{HISTORY_LAST, INVITE_EXPIRES, WAIT};
+use crate::profile::{Profile, Settings};
+use crate::proto::Request;
+use crate::show::{message, visible};
+use crate::talk::Follow;
+use serde_json::{Value, json};
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::time::Duration;
+
+/// Writes a line to standard output; a reader that went away ends the program quietly.
+pub(crate) fn line(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Prints a value as NDJSON.
+fn ndjson(value: Value) {
+    let mut value = value;
+    if let Some(object) = value.as_object_mut() {
+        object.insert("v".into(), json!(1));
+    }
+    line(&value.to_string());
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(value: &Value, name: &str) -> u64 {
+    value.get(name).and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn flag(value: &Value, name: &str) -> bool {
+    value.get(name).and_then(Value::as_bool).unwrap_or_default()
+}
+
+pub(crate) fn run(args: Args) -> Result<(), Fault> {
+    if let Command::Demo = args.command {
+        return crate::demo::run();
+    }
+    let profile = Profile::find(args.profile)?;
+    let new = profile.init()?;
+    let json = args.json;
+    if new && !json {
+        eprintln!("A new profile was made in {}.", profile.dir.display());
+    }
+    match args.command {
+        Command::Init { nickname } => init(&profile, nickname, json),
+        Command::Id => id(&profile, json),
+        Command::Invite { addr, expires } => invite(&profile, &addr, expires.as_deref(), json),
+        Command::Add { ticket, name, timeout } => add(&profile, ticket, name, timeout, json),
+        Command::Contacts => contacts(&profile, json),
+        Command::Rename { contact, name } => {
+            let value = call(&profile, Request::Rename { contact, name: name.clone() })?;
+            done(json, value, &format!("Renamed to {name}."))
+        }
+        Command::Remove { contact } => {
+            let value = call(&profile, Request::Remove { contact: contact.clone() })?;
+            done(
+                json,
+                value,
+                "Removed. What was said stays on disk; adding the contact again goes on from there.",
+            )
+        }
+        Command::Block { contact, undo } => {
+            let value = call(&profile, Request::Block { contact, blocked: !undo })?;
+            done(
+                json,
+                value,
+                if undo { "Unblocked." } else { "Blocked: no connection, no acknowledgement. Undo: --undo" },
+            )
+        }
+        Command::Verify { contact, yes, no } => verify(&profile, contact, yes, no, json),
+        Command::Send { contact, text, stdin, wait, timeout, id } => {
+            send(&profile, contact, body(text, stdin)?, wait, timeout, id, json)
+        }
+        Command::Listen { after, from } => listen(&profile, after, from, json),
+        Command::Chat { contact } => crate::chat::run(&profile, contact, json),
+        Command::History { contact, last } => history(&profile, contact, last.unwrap_or(HISTORY_LAST), json),
+        Command::Status => status(&profile, json),
+        Command::Up { listen } => up(&profile, listen, json),
+        Command::Demo => Ok(()),
+    }
+}
+
+fn call(profile: &Profile, request: Request) -> Result<Value, Fault> {
+    Session::open(profile)?.client.call(request)
+}
+
+fn done(json: bool, value: Value, words: &str) -> Result<(), Fault> {
+    if json {
+        ndjson(value)
+    } else {
+        line(words)
+    }
+    Ok(())
+}
+
+fn init(profile: &Profile, nickname: Option<String>, json: bool) -> Result<(), Fault> {
+    let mut session = Session::open(profile)?;
+    if nickname.is_some() {
+        session.client.call(Request::Nickname { nickname })?;
+    }
+    let value = session.client.call(Request::Id)?;
+    let words = format!("Profile {}\nYou are {}", profile.dir.display(), text(&value, "peer"));
+    done(json, value, &words)
+}
+
+fn id(profile: &Profile, json: bool) -> Result<(), Fault> {
+    // Needs no node: the identity file is enough.
+    let peer = profile.peer()?.to_string();
+    done(json, json!({ "peer": peer }), &peer)
+}
+
+/// `30m`, `12h`, `7d`, or seconds.
+fn parse_time(text: &str) -> Result<Duration, Fault> {
+    let bad = || Fault::usage(format!("{text:?} is no time: write 30m, 12h or 7d"));
+    let (digits, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
+        Some(digits) => (digits, text.chars().next_back().unwrap_or('s')),
+        None => (text, 's'),
+    };
+    let seconds = match unit {
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => 1u64,
+    };
+    let count: u64 = digits.parse().map_err(|_| bad())?;
+    count.checked_mul(seconds).filter(|seconds| *seconds > 0).map(Duration::from_secs).ok_or_else(bad)
+}
+
+fn invite(profile: &Profile, hosts: &[String], expires: Option<&str>, json: bool) -> Result<(), Fault> {
+    let expires = expires.map(parse_time).transpose()?.unwrap_or(INVITE_EXPIRES);
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for host in hosts {
+        let found = host
+            .to_socket_addrs()
+            .map_err(|error| Fault::usage(format!("--addr {host}: {error}; write HOST:PORT")))?;
+        addresses.extend(found);
+    }
+    let mut session = Session::open(profile)?;
+    let value = session.client.call(Request::Invite { expires_s: expires.as_secs(), addresses })?;
+    let alone = session.host.is_some();
+    if json {
+        let mut value = value;
+        if let Some(object) = value.as_object_mut() {
+            object.insert("listening".into(), json!(!alone));
+        }
+        ndjson(value);
+        return Ok(());
+    }
+    line(text(&value, "ticket"));
+    let addresses = value.get("addresses").and_then(Value::as_array).map_or(0, Vec::len);
+    if addresses == 0 {
+        eprintln!("The ticket names no address: nobody can reach you by it. Give one with --addr HOST:PORT.");
+    }
+    eprintln!(
+        "Good for one person, until {}.",
+        crate::show::time(number(&value, "expires_ms"), crate::clock::wall_ms())
+    );
+    if alone {
+        eprintln!("Nobody is listening for the answer yet: run peerlink up (or chat, or listen).");
+    }
+    Ok(())
+}
+
+fn add(
+    profile: &Profile,
+    ticket: String,
+    name: Option<String>,
+    timeout: Option<u64>,
+    json: bool,
+) -> Result<(), Fault> {
+    let mut session = Session::open(profile)?;
+    let timeout_ms = timeout.map_or(WAIT, Duration::from_secs).as_millis();
+    let timeout_ms = u64::try_from(timeout_ms).unwrap_or(u64::MAX);
+    let value = session.client.call(Request::Add { ticket, name, timeout_ms })?;
+    let (name, answered) = (text(&value, "name").to_owned(), flag(&value, "answered"));
+    let detail = text(&value, "detail").to_owned();
+    if answered {
+        return done(json, value, &format!("{} is a contact now.", visible(&name, false)));
+    }
+    let later =
+        if session.host.is_some() { "goes on when peerlink next runs (peerlink up)" } else { "goes on" };
+    let words =
+        format!("{} was added and has not answered yet ({detail}); trying {later}", visible(&name, false));
+    if json {
+        ndjson(value);
+    }
+    Err(Fault::new(Code::NotReached, words))
+}
+
+fn contacts(profile: &Profile, json: bool) -> Result<(), Fault> {
+    let value = call(profile, Request::Contacts)?;
+    let all = value.as_array().cloned().unwrap_or_default();
+    if all.is_empty() && !json {
+        eprintln!(
+            "No contacts yet. Invite somebody: peerlink invite. Or add who invited you: peerlink add <ticket>"
+        );
+    }
+    for contact in all {
+        if json {
+            ndjson(contact);
+        } else {
+            line(&contact_line(&contact));
+        }
+    }
+    Ok(())
+}
+
+fn contact_line(contact: &Value) -> String {
+    let mut words = vec![visible(text(contact, "name"), false)];
+    let state = text(contact, "state");
+    if state != "contact" {
+        words.push(format!("({state})"));
+    }
+    if flag(contact, "verified") {
+        words.push("verified".into());
+    }
+    for (name, word) in [("unread", "unread"), ("queued", "queued"), ("missing", "missing")] {
+        if number(contact, name) > 0 {
+            words.push(format!("{} {word}", number(contact, name)));
+        }
+    }
+    let link = contact.get("link").cloned().unwrap_or_default();
+    words.push(format!("· {}", text(&link, "detail")));
+    words.join("  ")
+}
+
+fn verify(profile: &Profile, contact: String, yes: bool, no: bool, json: bool) -> Result<(), Fault> {
+    let mut session = Session::open(profile)?;
+    let mark = if yes {
+        Some(true)
+    } else if no {
+        Some(false)
+    } else {
+        None
+    };
+    let mut value = session.client.call(Request::Verify { contact: contact.clone(), mark })?;
+    if json {
+        ndjson(value);
+        return Ok(());
+    }
+    let digits = text(&value, "number").to_owned();
+    let groups: Vec<&str> = digits.split(' ').collect();
+    line(&format!("The safety number of you and {}:", visible(text(&value, "name"), false)));
+    for row in groups.chunks(4) {
+        line(&format!("    {}", row.join(" ")));
+    }
+    if mark.is_none()
+        && !flag(&value, "verified")
+        && std::io::stdin().is_terminal()
+        && std::io::stdout().is_terminal()
+    {
+        eprint!("Does it read the same on the other side? [y/N] ");
+        let mut answer = String::new();
+        let _end_is_no = std::io::stdin().read_line(&mut answer);
+        if answer.trim().eq_ignore_ascii_case("y") {
+            value = session.client.call(Request::Verify { contact, mark: Some(true) })?;
+        }
+    }
+    let state = if flag(&value, "verified") {
+        "Marked as verified."
+    } else {
+        "Not verified. If both read the same: peerlink verify --yes"
+    };
+    line(state);
+    Ok(())
+}
+
+fn body(text: Option<String>, stdin: bool) -> Result<String, Fault> {
+    if !stdin {
+        return text.ok_or_else(|| Fault::usage("what to send? Give the text, or --stdin"));
+    }
+    let mut bytes = Vec::new();
+    let most = u64::try_from(peerlink_core::limits::BODY_BYTES).unwrap_or(u64::MAX);
+    std::io::stdin().take(most + 2).read_to_end(&mut bytes).map_err(Fault::internal)?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    if bytes.len() > peerlink_core::limits::BODY_BYTES {
+        return Err(Fault::usage(format!(
+            "the message is longer than {} bytes; nothing was sent",
+            peerlink_core::limits::BODY_BYTES
+        )));
+    }
+    String::from_utf8(bytes).map_err(|_| Fault::usage("the message is not UTF-8 text; nothing was sent"))
+}
+
+fn send(
+    profile: &Profile,
+    contact: String,
+    text_: String,
+    wait: Wait,
+    timeout: Option<u64>,
+    id: Option<String>,
+    json: bool,
+) -> Result<(), Fault> {
+    let mut session = Session::open(profile)?;
+    let within = timeout.map_or(WAIT, Duration::from_secs);
+    let request = Request::Send {
+        contact,
+        text: text_,
+        message_id: id,
+        wait: if wait == Wait::Queued { "queued" } else { "delivered" }.to_owned(),
+        timeout_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+    };
+    let value = session.client.call(request)?;
+    let state = text(&value, "state").to_owned();
+    let detail = text(&value, "detail").to_owned();
+    if json {
+        ndjson(value);
+    } else if state == "delivered" {
+        line("delivered");
+    } else if session.host.is_some() {
+        line("queued, will be sent when peerlink next runs (peerlink up)");
+    } else {
+        line("queued");
+    }
+    if state == "delivered" || wait == Wait::Queued {
+        return Ok(());
+    }
+    Err(Fault::new(
+        Code::NotReached,
+        format!(
+            "not delivered within {} s ({detail}); it is kept and sent as soon as possible",
+            within.as_secs()
+        ),
+    ))
+}
+
+fn listen(profile: &Profile, after: Option<u64>, from: Option<String>, json: bool) -> Result<(), Fault> {
+    let mut follow = Follow::start(profile, after, from, false)?;
+    crate::signals::end_in_good_order()?;
+    loop {
+        let event = follow.next()?;
+        let kind = text(&event, "kind").to_owned();
+        if json {
+            ndjson(event);
+            continue;
+        }
+        match kind.as_str() {
+            "message" => line(&message(&event, crate::clock::wall_ms())),
+            "listening" if follow.is_host() => eprintln!("Listening. Ctrl-C ends it."),
+            _ => {}
+        }
+    }
+}
+
+fn history(profile: &Profile, contact: String, last: usize, json: bool) -> Result<(), Fault> {
+    let value = call(profile, Request::History { contact, last })?;
+    let now = crate::clock::wall_ms();
+    for entry in value.as_array().cloned().unwrap_or_default() {
+        if json {
+            ndjson(entry);
+        } else {
+            line(&message(&entry, now));
+        }
+    }
+    Ok(())
+}
+
+fn status(profile: &Profile, json: bool) -> Result<(), Fault> {
+    let mut session = Session::open(profile)?;
+    let value = session.client.call(Request::Status)?;
+    let running = session.host.is_none();
+    if json {
+        let mut value = value;
+        if let Some(object) = value.as_object_mut() {
+            object.insert("running".into(), json!(running));
+        }
+        ndjson(value);
+        return Ok(());
+    }
+    let list = |name: &str| {
+        let all = value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+        all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+    };
+    line(&format!("You are {}", text(&value, "peer")));
+    if running {
+        line(&format!("Listening on {}", list("listen")));
+        line(&format!("Others are told {}", list("reachable")));
+    } else {
+        line("Nothing is running for this profile: start peerlink up to be reachable.");
+    }
+    for contact in value.get("contacts").and_then(Value::as_array).cloned().unwrap_or_default() {
+        line(&format!("  {}", contact_line(&contact)));
+    }
+    let away = value.get("turned_away").and_then(Value::as_object).cloned().unwrap_or_default();
+    let counts: Vec<String> = away
+        .iter()
+        .filter(|(_, count)| count.as_u64().unwrap_or(0) > 0)
+        .map(|(why, count)| format!("{count} {}", why.replace('_', " ")))
+        .collect();
+    if !counts.is_empty() {
+        line(&format!("Turned away: {}", counts.join(", ")));
+    }
+    Ok(())
+}
+
+fn up(profile: &Profile, listen: Vec<SocketAddr>, json: bool) -> Result<(), Fault> {
+    if !listen.is_empty() {
+        profile.write_settings(&Settings { v: 1, listen })?;
+    }
+    let mut follow = Follow::start(profile, None, None, true)?;
+    crate::signals::end_in_good_order()?;
+    if let Some(host) = follow.host() {
+        let addresses: Vec<String> = host.listen_addresses().iter().map(ToString::to_string).collect();
+        if json {
+            ndjson(json!({ "kind": "up", "listen": addresses }));
+        } else {
+            line(&format!("Up, listening on {}. Ctrl-C ends it.", addresses.join(", ")));
+        }
+    } else if !json {
+        line("Another peerlink holds this profile; this one takes over when that ends.");
+    }
+    loop {
+        let event = follow.next()?;
+        let contact = visible(text(&event, "contact"), false);
+        match text(&event, "kind") {
+            _ if json => ndjson(event),
+            "connected" => line(&format!("{contact} is connected")),
+            "disconnected" => line(&format!("{contact} is gone: {}", text(&event, "detail"))),
+            "contact" => line(&format!("{contact} is a contact now")),
+            _ => {}
+        }
+        if follow.host().is_some_and(crate::host::Host::store_failed) {
+            return Err(Fault::new(
+                Code::Store,
+                "the store failed; nothing more is promised until the next start",
+            ));
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The node that this process runs for its profile, and the socket through which every front end, our own included,
+//! speaks to it.
+
+use crate::fault::{Code, Fault};
+use crate::hub::Hub;
+use crate::limits::{CLIENTS, LINE_BYTES};
+use crate::profile::Profile;
+use crate::proto::{Request, answer, event, parse};
+use crate::service::Service;
+use peerlink_core::time::{Instant, WallClock};
+use peerlink_core::{Config, Restore};
+use peerlink_drivers::{Driver, DriverConfig, Events, Notice};
+use peerlink_storage::OpenError;
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// A running node and its socket. Ends both in good order when dropped.
+pub(crate) struct Host {
+    service: Arc<Service>,
+    socket: PathBuf,
+    events: Option<JoinHandle<()>>,
+}
+
+/// Why this process does not run the node.
+pub(crate) enum NotHost {
+    /// Another process does, or is just opening or closing the profile.
+    InUse,
+    Fault(Fault),
+}
+
+impl From<Fault> for NotHost {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<OpenError> for NotHost {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::InUse { .. } => Self::InUse,
+            error => Self::Fault(Fault::new(Code::Store, error)),
+        }
+    }
+}
+
+impl Host {
+    pub(crate) fn start(profile: &Profile) -> Result<Self, NotHost> {
+        let socket = profile.socket()?;
+        let opened = peerlink_storage::open(&profile.store())?;
+        let secret = profile.identity()?;
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(Fault::internal)?;
+        let mut restore = Restore::new(Config::default(), &secret, seed);
+        opened.restore(|key, value| restore.record(key, value))?;
+        let node = restore
+            .start(
+                Instant::from_micros(peerlink_drivers::clock::now().as_micros()),
+                WallClock(crate::clock::wall_ms()),
+            )
+            .map_err(|error| Fault::new(Code::Store, error))?;
+        let peer = node.peer();
+        let (writer, loader, reader) = opened.split();
+        let config = DriverConfig { listen: profile.settings()?.listen, ..DriverConfig::default() };
+        let (handle, events) = Driver::start(node, writer, loader, config).map_err(|error| {
+            Fault::new(Code::Busy, format!("{error}. Another program may use the port: choose one with peerlink up --listen ADDR:PORT"))
+        })?;
+        let service = Arc::new(Service { peer, handle, reader, hub: Hub::default() });
+        let watched = service.clone();
+        let events = std::thread::Builder::new()
+            .name("events".into())
+            .spawn(move || watch(&watched, &events))
+            .map_err(Fault::internal)?;
+        *running() = Some((service.clone(), socket.clone()));
+        let host = Self { service, socket, events: Some(events) };
+        host.serve()?;
+        Ok(host)
+    }
+
+    /// Opens the socket. We hold the store, so a socket that is still there is nobody's.
+    fn serve(&self) -> Result<(), Fault> {
+        let unusable =
+            |error: std::io::Error| Fault::new(Code::Store, format!("{}: {error}", self.socket.display()));
+        match fs::remove_file(&self.socket) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unusable(error)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&self.socket).map_err(unusable)?;
+        fs::set_permissions(&self.socket, fs::Permissions::from_mode(0o600)).map_err(unusable)?;
+        let service = self.service.clone();
+        let accept = move || {
+            let clients = Arc::new(AtomicUsize::new(0));
+            for stream in listener.incoming().flatten() {
+                let (service, clients) = (service.clone(), clients.clone());
+                if clients.fetch_add(1, Ordering::Relaxed) >= CLIENTS {
+                    clients.fetch_sub(1, Ordering::Relaxed);
+                    refuse(&stream);
+                    continue;
+                }
+                let client = move || {
+                    serve_client(&service, &stream);
+                    clients.fetch_sub(1, Ordering::Relaxed);
+                };
+                // Without a thread the client sees its connection closed and tries again.
+                let _no_thread = std::thread::Builder::new().name("client".into()).spawn(client);
+            }
+        };
+        std::thread::Builder::new().name("socket".into()).spawn(accept).map_err(Fault::internal)?;
+        Ok(())
+    }
+
+    pub(crate) fn listen_addresses(&self) -> Vec<SocketAddr> {
+        self.service.handle.listen_addresses()
+    }
+
+    pub(crate) fn store_failed(&self) -> bool {
+        self.service.hub.store_failed()
+    }
+}
+
+/// The node that this process runs, for whoever must end it in good order: a process runs one at most.
+fn running() -> MutexGuard<'static, Option<(Arc<Service>, PathBuf)>> {
+    static RUNNING: Mutex<Option<(Arc<Service>, PathBuf)>> = Mutex::new(None);
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says goodbye, makes everything durable, and closes the store. Nothing, if no node runs here.
+pub(crate) fn shut_down_running() {
+    if let Some((service, socket)) = running().take() {
+        // First the name, so that nobody finds a node that is going; then the node, which flushes.
+        let _gone_already = fs::remove_file(socket);
+        service.handle.shutdown();
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        shut_down_running();
+        if let Some(events) = self.events.take() {
+            let _panicked = events.join();
+        }
+    }
+}
+
+fn watch(service: &Service, events: &Events) {
+    while let Some(notice) = events.recv() {
+        match notice {
+            Notice::Event(event) => service.hub.event(event),
+            Notice::Lagged => service.hub.lagged(),
+        }
+    }
+}
+
+fn refuse(mut stream: &UnixStream) {
+    let fault = Fault::new(Code::Busy, format!("more than {CLIENTS} front ends are connected"));
+    let _gone = writeln!(stream, "{}", answer(0, &Err(fault)));
+}
+
+/// One front end, until it goes.
+fn serve_client(service: &Service, stream: &UnixStream) {
+    let mut reader = BufReader::new(stream);
+    let mut writer = stream;
+    let mut say = |value: &Value| writeln!(writer, "{value}").is_ok();
+    loop {
+        let mut line = String::new();
+        let limit = u64::try_from(LINE_BYTES).unwrap_or(u64::MAX);
+        match (&mut reader).take(limit).read_line(&mut line) {
+            Ok(0) => return,
+            Ok(_) if !line.ends_with('\n') => {
+                say(&answer(0, &Err(Fault::usage(format!("a line has at most {LINE_BYTES} bytes")))));
+                return;
+            }
+            Ok(_) => {}
+            Err(_) => {
+                say(&answer(0, &Err(Fault::usage("a line is UTF-8 text"))));
+                return;
+            }
+        }
+        match parse(&line) {
+            Ok((id, Request::Listen { after, contact, quiet })) => {
+                let emit = |value: Option<&Value>| match value {
+                    Some(value) => say(&event(id, value)),
+                    None => !is_gone(stream),
+                };
+                if let Err(fault) = service.listen(after, contact.as_deref(), quiet, emit) {
+                    say(&answer(id, &Err(fault)));
+                }
+                return;
+            }
+            Ok((id, request)) => {
+                if !say(&answer(id, &service.answer(request))) {
+                    return;
+                }
+            }
+            Err((id, fault)) => {
+                if !say(&answer(id, &Err(fault))) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Whether the other end of a stream that should say nothing has closed.
+fn is_gone(stream: &UnixStream) -> bool {
+    let mut byte = [0];
+    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+    matches!(rustix::net::recv(stream, &mut byte, flags), Ok((0, _)))
+}

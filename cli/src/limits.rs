@@ -1,0 +1,24 @@
+//! Every capacity of the command line.
+
+use std::time::Duration;
+
+/// Front ends served at once.
+pub(crate) const CLIENTS: usize = 32;
+/// Longest line of the socket protocol: the largest body with every character escaped, and its fields.
+pub(crate) const LINE_BYTES: usize = 512 * 1024;
+/// Events that wait for one front end; beyond, it is told that it missed some and reads the store.
+pub(crate) const CLIENT_EVENTS: usize = 1024;
+/// Messages read from the store at a time.
+pub(crate) const PAGE: usize = 200;
+/// What `history` shows unless told otherwise.
+pub(crate) const HISTORY_LAST: usize = 50;
+/// Longest path of a Unix socket (`sun_path` of unix(7), without its end).
+pub(crate) const SOCKET_PATH: usize = 107;
+/// How long `send` waits for the proof of delivery, and `add` for the inviter.
+pub(crate) const WAIT: Duration = Duration::from_secs(10);
+/// How long a command waits for a profile that another process is just opening or closing.
+pub(crate) const TAKE_OVER: Duration = Duration::from_secs(10);
+/// How long an invitation is good for unless told otherwise.
+pub(crate) const INVITE_EXPIRES: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long the node may take to say that something is durable.
+pub(crate) const DURABLE: Duration = Duration::from_secs(60);

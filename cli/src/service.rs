@@ -1,0 +1,615 @@
+//! Answers requests of front ends from the node and its store. Everything that promises something is answered when it
+//! is durable.
+
+use crate::fault::{Code, Fault};
+use crate::hub::{Hub, Note};
+use crate::limits::DURABLE;
+use crate::proto::Request;
+use bytes::Bytes;
+use peerlink_core::api::{Command, ContactChange, Event, Refusal, TicketRefusal};
+use peerlink_core::bounded::List;
+use peerlink_core::identity::safety_number;
+use peerlink_core::ids::{CallerId, MessageRef, Name, PeerId};
+use peerlink_core::record::{ContactState, Kind};
+use peerlink_core::ticket::{Ticket, TicketSecret};
+use peerlink_core::time::WallClock;
+use peerlink_drivers::Handle;
+use peerlink_storage::{ContactInfo, Message, Reader, State};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+pub(crate) struct Service {
+    pub(crate) peer: PeerId,
+    pub(crate) handle: Handle,
+    pub(crate) reader: Reader,
+    pub(crate) hub: Hub,
+}
+
+/// A subscription that ends with its scope.
+struct Watch<'a> {
+    hub: &'a Hub,
+    number: u64,
+    notes: Receiver<Note>,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.hub.unsubscribe(self.number);
+    }
+}
+
+impl Watch<'_> {
+    /// The first event that `pick` takes. `None` when the time is over.
+    fn wait<T>(
+        &self,
+        within: Duration,
+        mut pick: impl FnMut(Option<&Event>) -> Option<T>,
+    ) -> Result<Option<T>, Fault> {
+        let until = crate::clock::monotonic() + within;
+        loop {
+            let left = until.saturating_sub(crate::clock::monotonic());
+            let picked = match self.notes.recv_timeout(left) {
+                Ok(Note::Event(event)) => pick(Some(&event)),
+                // What was missed may have been the answer: let the caller look at the store.
+                Ok(Note::Lagged) => pick(None),
+                Err(RecvTimeoutError::Timeout) => return Ok(None),
+                Err(RecvTimeoutError::Disconnected) => return Err(Fault::internal("the node is stopping")),
+            };
+            if picked.is_some() {
+                return Ok(picked);
+            }
+            if self.hub.store_failed() {
+                return Err(Fault::new(Code::Store, Refusal::StoreFailed));
+            }
+        }
+    }
+}
+
+impl Service {
+    fn watch(&self) -> Watch<'_> {
+        let (number, notes) = self.hub.subscribe();
+        Watch { hub: &self.hub, number, notes }
+    }
+
+    pub(crate) fn answer(&self, request: Request) -> Result<Value, Fault> {
+        match request {
+            Request::Id => Ok(json!({ "peer": self.peer.to_string(), "nickname": self.nickname()? })),
+            Request::Invite { expires_s, addresses } => self.invite(expires_s, addresses),
+            Request::Add { ticket, name, timeout_ms } => self.add(&ticket, name.as_deref(), timeout_ms),
+            Request::Contacts => {
+                let contacts = self.contacts()?;
+                Ok(Value::Array(contacts.iter().map(|info| self.contact_json(info)).collect()))
+            }
+            Request::Rename { contact, name } => {
+                let info = self.find(&contact)?;
+                let petname = parse_name(&name)?;
+                self.change(Command::Rename { peer: info.peer, petname }, info.peer, ContactChange::Renamed)
+            }
+            Request::Remove { contact } => {
+                let info = self.find(&contact)?;
+                self.change(Command::Remove { peer: info.peer }, info.peer, ContactChange::Removed)
+            }
+            Request::Block { contact, blocked } => {
+                let info = self.find(&contact)?;
+                let change = if blocked { ContactChange::Blocked } else { ContactChange::Unblocked };
+                self.change(Command::Block { peer: info.peer, blocked }, info.peer, change)
+            }
+            Request::Verify { contact, mark } => self.verify(&contact, mark),
+            Request::Send { contact, text, message_id, wait, timeout_ms } => {
+                self.send(&contact, text, message_id.as_deref(), &wait, Duration::from_millis(timeout_ms))
+            }
+            Request::History { contact, last } => self.history(&contact, last),
+            Request::Status => self.status(),
+            Request::Nickname { nickname } => {
+                let nickname = nickname.as_deref().map(parse_name).transpose()?;
+                self.profile_change(Command::SetNickname { nickname })
+            }
+            Request::Listen { .. } => Err(Fault::internal("a stream is not one answer")),
+        }
+    }
+
+    /// Gives a request to the node; refused ones in the user's words.
+    fn command(&self, command: Command) -> Result<(), Fault> {
+        match self.handle.command(command) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(refused)) => Err(refusal(refused.why)),
+            Err(_gone) => Err(Fault::internal("the node has stopped")),
+        }
+    }
+
+    fn change(&self, command: Command, peer: PeerId, change: ContactChange) -> Result<Value, Fault> {
+        let watch = self.watch();
+        self.command(command)?;
+        let done = |event: Option<&Event>| match event {
+            Some(Event::ContactChanged { peer: who, change: what }) if *who == peer && *what == change => {
+                Some(())
+            }
+            Some(_) => None,
+            None => Some(()),
+        };
+        watch.wait(DURABLE, done)?.ok_or_else(not_durable)?;
+        Ok(json!({ "peer": peer.to_string() }))
+    }
+
+    fn profile_change(&self, command: Command) -> Result<Value, Fault> {
+        let watch = self.watch();
+        self.command(command)?;
+        let done = |event: Option<&Event>| {
+            (event.is_none() || matches!(event, Some(Event::ProfileChanged))).then_some(())
+        };
+        watch.wait(DURABLE, done)?.ok_or_else(not_durable)?;
+        Ok(json!({}))
+    }
+
+    fn nickname(&self) -> Result<Option<Name>, Fault> {
+        Ok(self.reader.profile()?.and_then(|profile| profile.nickname))
+    }
+
+    // --- contacts --------------------------------------------------------------------------------------------
+
+    pub(crate) fn contacts(&self) -> Result<Vec<ContactInfo>, Fault> {
+        let mut all = self.reader.contacts()?;
+        all.retain(|info| info.contact.state != ContactState::Removed);
+        Ok(all)
+    }
+
+    /// By petname, by a prefix that only one has, or by PeerId.
+    pub(crate) fn find(&self, wanted: &str) -> Result<ContactInfo, Fault> {
+        let contacts = self.contacts()?;
+        let folded = wanted.to_lowercase();
+        let exact = |info: &&ContactInfo| {
+            info.contact.petname.as_str().to_lowercase() == folded || info.peer.to_string() == wanted
+        };
+        if let Some(info) = contacts.iter().find(exact) {
+            return Ok(info.clone());
+        }
+        let begins = |info: &&ContactInfo| info.contact.petname.as_str().to_lowercase().starts_with(&folded);
+        let matches: Vec<&ContactInfo> = contacts.iter().filter(begins).collect();
+        let wanted = crate::show::visible(wanted, false);
+        match matches.as_slice() {
+            [one] if !folded.is_empty() => Ok((*one).clone()),
+            [] | [_] => {
+                let hint = if contacts.is_empty() {
+                    "you have no contacts yet: peerlink add <ticket>"
+                } else {
+                    "see: peerlink contacts"
+                };
+                Err(Fault::new(Code::Contact, format!("no contact is called {wanted:?}; {hint}")))
+            }
+            many => {
+                let names: Vec<&str> = many.iter().map(|info| info.contact.petname.as_str()).collect();
+                Err(Fault::new(Code::Contact, format!("{wanted:?} could be {}", names.join(", "))))
+            }
+        }
+    }
+
+    fn contact_json(&self, info: &ContactInfo) -> Value {
+        let contact = &info.contact;
+        let state = match &contact.state {
+            _ if contact.blocked => "blocked",
+            ContactState::Pending { .. } => "invited, not answered yet",
+            ContactState::Established => "contact",
+            ContactState::Refused { .. } => "turned our ticket down",
+            ContactState::Removed => "removed",
+        };
+        json!({
+            "name": contact.petname,
+            "peer": info.peer.to_string(),
+            "nickname": contact.nickname,
+            "state": state,
+            "blocked": contact.blocked,
+            "verified": contact.verified,
+            "unread": info.counts.unread,
+            "queued": info.counts.queued,
+            "missing": info.counts.missing,
+            "link": self.hub.link(&info.peer).json(),
+        })
+    }
+
+    fn invite(&self, expires_s: u64, extra: Vec<SocketAddr>) -> Result<Value, Fault> {
+        if !extra.is_empty() {
+            let known = self.reader.profile()?.map(|profile| profile.advertised).unwrap_or_default();
+            let mut all = extra.clone();
+            all.extend(known.iter().filter(|address| !extra.contains(address)));
+            self.profile_change(Command::Advertise { addresses: List::of(all) })?;
+        }
+        let mut secret = [0; 16];
+        getrandom::fill(&mut secret).map_err(Fault::internal)?;
+        let secret = TicketSecret(secret);
+        let expires = WallClock(crate::clock::wall_ms().saturating_add(expires_s.saturating_mul(1000)));
+        let watch = self.watch();
+        self.command(Command::Invite { secret, expires })?;
+        let done = |event: Option<&Event>| match event {
+            Some(Event::InviteStored { secret: stored }) => (*stored == secret).then_some(()),
+            Some(_) => None,
+            None => Some(()),
+        };
+        watch.wait(DURABLE, done)?.ok_or_else(not_durable)?;
+        let profile =
+            self.reader.profile()?.ok_or_else(|| Fault::internal("the profile record is missing"))?;
+        // What a record says may be older than the addresses just given.
+        let mut addresses: Vec<SocketAddr> = extra;
+        let own = profile.record_addresses.iter().chain(profile.advertised.iter());
+        addresses.extend(own.filter(|address| !addresses.contains(address)).copied().collect::<Vec<_>>());
+        let ticket = Ticket {
+            peer: self.peer,
+            secret,
+            nickname: profile.nickname,
+            expires,
+            addresses: List::of(addresses),
+        };
+        Ok(json!({ "ticket": ticket.to_string(), "expires_ms": expires.0, "addresses": &*ticket.addresses }))
+    }
+
+    fn add(&self, ticket: &str, name: Option<&str>, timeout_ms: u64) -> Result<Value, Fault> {
+        let ticket: Ticket = ticket.parse().map_err(|error| Fault::usage(format!("{error}")))?;
+        let petname = match name {
+            Some(name) => parse_name(name)?,
+            None => self.free_name(&ticket)?,
+        };
+        let peer = ticket.peer;
+        let watch = self.watch();
+        self.command(Command::Add { ticket: Box::new(ticket), petname: petname.clone() })?;
+        let mut added = false;
+        let answer = watch.wait(
+            Duration::from_millis(timeout_ms).max(DURABLE.min(Duration::from_millis(timeout_ms))),
+            |event| {
+                match event {
+                    Some(Event::ContactChanged { peer: who, change }) if *who == peer => match change {
+                        ContactChange::Established => Some(Ok(())),
+                        ContactChange::Refused(why) => Some(Err(*why)),
+                        ContactChange::Added => {
+                            added = true;
+                            // One that was connected all along needs no answer.
+                            self.is_established(&peer).then_some(Ok(()))
+                        }
+                        _ => None,
+                    },
+                    Some(_) => None,
+                    None => self.is_established(&peer).then_some(Ok(())),
+                }
+            },
+        )?;
+        match answer {
+            Some(Ok(())) => Ok(json!({ "name": petname, "peer": peer.to_string(), "answered": true })),
+            Some(Err(why)) => Err(Fault::new(Code::Refused, ticket_refusal(why))),
+            None => Ok(
+                json!({ "name": petname, "peer": peer.to_string(), "answered": false, "detail": self.hub.link(&peer).describe() }),
+            ),
+        }
+    }
+
+    fn is_established(&self, peer: &PeerId) -> bool {
+        let info = self.reader.contact(*peer).ok().flatten();
+        info.is_some_and(|info| info.contact.state == ContactState::Established)
+    }
+
+    /// The inviter's nickname, made unlike every other name.
+    fn free_name(&self, ticket: &Ticket) -> Result<Name, Fault> {
+        let contacts = self.contacts()?;
+        if let Some(known) = contacts.iter().find(|info| info.peer == ticket.peer) {
+            return Ok(known.contact.petname.clone());
+        }
+        let text = ticket.peer.to_string();
+        let base = ticket.nickname.as_ref().map_or(text.get(..12).unwrap_or_default(), Name::as_str);
+        let taken = |name: &Name| {
+            contacts
+                .iter()
+                .any(|info| info.contact.petname.as_str().to_lowercase() == name.as_str().to_lowercase())
+        };
+        let candidates = (1..=contacts.len() + 1).filter_map(|n| {
+            let suffix = if n == 1 { String::new() } else { format!("-{n}") };
+            Name::lossy(&format!("{base}{suffix}"))
+        });
+        candidates
+            .into_iter()
+            .find(|name| !taken(name))
+            .ok_or_else(|| Fault::usage("give the contact a name with --name"))
+    }
+
+    fn verify(&self, contact: &str, mark: Option<bool>) -> Result<Value, Fault> {
+        let info = self.find(contact)?;
+        if let Some(verified) = mark {
+            let change = if verified { ContactChange::Verified } else { ContactChange::Unverified };
+            self.change(Command::Verify { peer: info.peer, verified }, info.peer, change)?;
+        }
+        let verified = mark.unwrap_or(info.contact.verified);
+        let number = safety_number(&self.peer, &info.peer);
+        Ok(json!({ "name": info.contact.petname, "number": number, "verified": verified }))
+    }
+
+    // --- messages --------------------------------------------------------------------------------------------
+
+    fn send(
+        &self,
+        contact: &str,
+        text: String,
+        id: Option<&str>,
+        wait: &str,
+        within: Duration,
+    ) -> Result<Value, Fault> {
+        let info = self.find(contact)?;
+        let caller = match id {
+            Some(id) => id.parse().map_err(|_| Fault::usage("--id takes 32 hexadecimal digits"))?,
+            None => {
+                let mut id = [0; 16];
+                getrandom::fill(&mut id).map_err(Fault::internal)?;
+                CallerId(id)
+            }
+        };
+        let peer = info.peer;
+        let watch = self.watch();
+        self.command(Command::Send { peer, caller, fresh: id.is_none(), body: Bytes::from(text) })?;
+        let queued = watch.wait(DURABLE, |event| match event {
+            Some(Event::Queued { peer: who, caller: what, message, delivered, .. })
+                if *who == peer && *what == caller =>
+            {
+                Some(Ok((*message, *delivered)))
+            }
+            Some(Event::SendFailed { peer: who, caller: what, why }) if *who == peer && *what == caller => {
+                Some(Err(*why))
+            }
+            Some(_) => None,
+            None => self.by_caller(&info, caller).map(Ok),
+        })?;
+        let (message, mut delivered) = queued.ok_or_else(not_durable)?.map_err(refusal)?;
+        if wait == "delivered" && !delivered {
+            delivered = watch
+                .wait(within, |event| match event {
+                    Some(Event::Delivered { peer: who, epoch, first, last }) => {
+                        let covers = *who == peer
+                            && *epoch == message.epoch
+                            && (*first..=*last).contains(&message.seq);
+                        covers.then_some(())
+                    }
+                    Some(_) => None,
+                    None => self.by_caller(&info, caller).filter(|(_, delivered)| *delivered).map(|_| ()),
+                })?
+                .is_some();
+        }
+        let state = if delivered { "delivered" } else { "queued" };
+        Ok(json!({
+            "contact": info.contact.petname,
+            "message": message.to_string(),
+            "message_id": caller.to_string(),
+            "state": state,
+            "detail": self.hub.link(&peer).describe(),
+        }))
+    }
+
+    fn by_caller(&self, info: &ContactInfo, caller: CallerId) -> Option<(MessageRef, bool)> {
+        let message = self.reader.by_caller(info.contact.conversation, caller).ok()??;
+        Some((message.message, message.state == State::Delivered))
+    }
+
+    fn history(&self, contact: &str, last: usize) -> Result<Value, Fault> {
+        let info = self.find(contact)?;
+        let mut pages: Vec<Vec<Message>> = Vec::new();
+        let mut left = last;
+        let mut page = self.reader.latest(info.contact.conversation, left.min(crate::limits::PAGE))?;
+        while let Some(oldest) = page.first().map(|message| message.order) {
+            left -= page.len().min(left);
+            pages.push(page);
+            if left == 0 {
+                break;
+            }
+            page = self.reader.before(oldest, left.min(crate::limits::PAGE))?;
+        }
+        let messages = pages.into_iter().rev().flatten().filter(|message| message.kind == Kind::Text);
+        let name = info.contact.petname.as_str();
+        Ok(Value::Array(messages.map(|message| message_json(&message, name)).collect()))
+    }
+
+    /// The user has seen everything that was received up to now in this conversation.
+    pub(crate) fn mark_read(&self, peer: PeerId, ordinal: u64) {
+        // Not worth failing for: it is marked at the next look.
+        let _later = self.command(Command::MarkRead { peer, ordinal });
+    }
+
+    fn status(&self) -> Result<Value, Fault> {
+        let contacts = self.contacts()?;
+        let stats = self.handle.stats();
+        let listen: Vec<String> = self.handle.listen_addresses().iter().map(ToString::to_string).collect();
+        let profile = self.reader.profile()?;
+        let reachable: Vec<String> = profile
+            .map(|profile| profile.record_addresses.iter().map(ToString::to_string).collect())
+            .unwrap_or_default();
+        Ok(json!({
+            "peer": self.peer.to_string(),
+            "ready": self.hub.is_ready(),
+            "listen": listen,
+            "reachable": reachable,
+            "contacts": contacts.iter().map(|info| self.contact_json(info)).collect::<Vec<_>>(),
+            "turned_away": {
+                "not_for_us": stats.rejected_not_for_us,
+                "bad_handshake": stats.rejected_bad_handshake,
+                "slow": stats.rejected_slow,
+                "half_open": stats.rejected_half_open,
+                "stranger": stats.rejected_stranger,
+                "ticket": stats.rejected_ticket,
+                "blocked": stats.rejected_blocked,
+            },
+            "misbehaved": stats.misbehaved,
+        }))
+    }
+
+    // --- what comes ------------------------------------------------------------------------------------------
+
+    /// Everything from `after` on, in order of arrival, then what happens, until `emit` says that nobody reads.
+    pub(crate) fn listen(
+        &self,
+        after: Option<u64>,
+        contact: Option<&str>,
+        quiet: bool,
+        mut emit: impl FnMut(Option<&Value>) -> bool,
+    ) -> Result<(), Fault> {
+        let only = contact.map(|contact| self.find(contact)).transpose()?.map(|info| info.peer);
+        let watch = self.watch();
+        let mut after = match after {
+            Some(after) => after,
+            None => self.reader.counters()?.arrival,
+        };
+        if !emit(Some(&json!({ "kind": "listening", "after": after }))) {
+            return Ok(());
+        }
+        let mut look = true;
+        loop {
+            if std::mem::take(&mut look) && !self.emit_arrivals(&mut after, only, quiet, &mut emit)? {
+                return Ok(());
+            }
+            let note = match watch.notes.recv_timeout(Duration::from_secs(1)) {
+                Ok(note) => note,
+                Err(RecvTimeoutError::Timeout) if emit(None) => continue,
+                Err(_) => return Ok(()),
+            };
+            if self.hub.store_failed() {
+                return Err(Fault::new(Code::Store, Refusal::StoreFailed));
+            }
+            let event = match note {
+                Note::Lagged => {
+                    look = true;
+                    Some(json!({ "kind": "lagged" }))
+                }
+                Note::Event(event) => {
+                    look = matches!(*event, Event::Received { .. });
+                    self.event_json(&event, only)
+                }
+            };
+            if event.is_some_and(|event| !emit(Some(&event))) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn emit_arrivals(
+        &self,
+        after: &mut u64,
+        only: Option<PeerId>,
+        quiet: bool,
+        emit: &mut impl FnMut(Option<&Value>) -> bool,
+    ) -> Result<bool, Fault> {
+        let before: BTreeMap<PeerId, ContactInfo> =
+            self.reader.contacts()?.into_iter().map(|info| (info.peer, info)).collect();
+        let mut seen = BTreeMap::new();
+        loop {
+            let page = self.reader.arrivals(*after, crate::limits::PAGE)?;
+            if page.is_empty() {
+                break;
+            }
+            for message in page {
+                *after = message.arrival;
+                if message.kind != Kind::Text || only.is_some_and(|only| only != message.peer) || quiet {
+                    continue;
+                }
+                let name = before.get(&message.peer).map_or("", |info| info.contact.petname.as_str());
+                let mut value = message_json(&message, name);
+                if let Some(object) = value.as_object_mut() {
+                    object.insert("kind".into(), "message".into());
+                }
+                if !emit(Some(&value)) {
+                    return Ok(false);
+                }
+                seen.insert(message.peer, before.get(&message.peer).map_or(0, |info| info.counts.received));
+            }
+        }
+        for (peer, ordinal) in seen {
+            self.mark_read(peer, ordinal);
+        }
+        Ok(true)
+    }
+
+    fn event_json(&self, event: &Event, only: Option<PeerId>) -> Option<Value> {
+        let (peer, mut value) = match event {
+            Event::Delivered { peer, epoch, first, last } => (
+                peer,
+                json!({ "kind": "delivered", "epoch": epoch.to_string(), "first": first, "last": last }),
+            ),
+            Event::Connected { peer, remote, .. } => (peer, json!({ "kind": "connected", "remote": remote })),
+            Event::Disconnected { peer, .. } => {
+                (peer, json!({ "kind": "disconnected", "detail": self.hub.link(peer).describe() }))
+            }
+            Event::GapFilled { peer, epoch, first, last } => (
+                peer,
+                json!({ "kind": "gap_filled", "epoch": epoch.to_string(), "first": first, "last": last }),
+            ),
+            Event::ContactChanged { peer, change: ContactChange::Established } => {
+                (peer, json!({ "kind": "contact" }))
+            }
+            _ => return None,
+        };
+        if only.is_some_and(|only| only != *peer) {
+            return None;
+        }
+        let name = self.reader.contact(*peer).ok().flatten().map(|info| info.contact.petname);
+        if let Some(object) = value.as_object_mut() {
+            object.insert("contact".into(), json!(name));
+            object.insert("peer".into(), peer.to_string().into());
+        }
+        Some(value)
+    }
+}
+
+pub(crate) fn message_json(message: &Message, contact: &str) -> Value {
+    let state = match message.state {
+        State::Queued => "queued",
+        State::Delivered => "delivered",
+        State::Received => "received",
+    };
+    json!({
+        "contact": contact,
+        "mine": message.mine,
+        "message": message.message.to_string(),
+        "message_id": message.caller.to_string(),
+        "text": String::from_utf8_lossy(&message.body),
+        "state": state,
+        "claimed_ms": message.claimed.0,
+        "arrival": message.arrival,
+        "missing_before": message.missing_before,
+    })
+}
+
+fn parse_name(text: &str) -> Result<Name, Fault> {
+    let most = peerlink_core::limits::NAME_BYTES;
+    Name::new(text).map_err(|_| {
+        Fault::usage(format!(
+            "a name has 1 to {most} bytes, no invisible characters, and no space at its ends"
+        ))
+    })
+}
+
+fn not_durable() -> Fault {
+    Fault::new(
+        Code::NotReached,
+        "the disk did not confirm it in time; it may or may not be stored: look with peerlink history or status",
+    )
+}
+
+fn refusal(why: Refusal) -> Fault {
+    let code = match why {
+        Refusal::UnknownContact => Code::Contact,
+        Refusal::Empty | Refusal::TooLong | Refusal::NotText | Refusal::OwnTicket | Refusal::NameTaken => {
+            Code::Usage
+        }
+        Refusal::QueueFull
+        | Refusal::Busy
+        | Refusal::TooManyContacts
+        | Refusal::TooManyInvites
+        | Refusal::Stopping => Code::Refused,
+        Refusal::StoreFailed => Code::Store,
+    };
+    Fault::new(code, why)
+}
+
+fn ticket_refusal(why: TicketRefusal) -> &'static str {
+    match why {
+        TicketRefusal::Unknown => {
+            "the inviter does not know this ticket (it may have expired): ask for a new one"
+        }
+        TicketRefusal::Expired => "this ticket has expired: ask for a new one",
+        TicketRefusal::Spent => "somebody else used this ticket already: ask for a new one",
+        TicketRefusal::Full => "the inviter has no room for another contact",
+    }
+}

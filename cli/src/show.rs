@@ -1,0 +1,66 @@
+//! What people read. Everything that came from a peer is shown with its invisible characters made visible.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use peerlink_core::ids::is_invisible;
+use serde_json::Value;
+
+/// Text of a peer, safe for a terminal: controls, escapes and bidirectional overrides become their names. With
+/// `lines`, a line feed stays one.
+pub(crate) fn visible(text: &str, lines: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' if lines => out.push_str("\n    "),
+            '\t' => out.push(' '),
+            c if is_invisible(c) => out.push_str(&format!("<U+{:04X}>", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A wall clock for people: hours and minutes today, with the date otherwise.
+pub(crate) fn time(milliseconds: u64, now: u64) -> String {
+    let zoned = |milliseconds: u64| {
+        let milliseconds = i64::try_from(milliseconds).ok()?;
+        Some(Timestamp::from_millisecond(milliseconds).ok()?.to_zoned_datetime(TimeZone::system()))
+    };
+    match (zoned(milliseconds), zoned(now)) {
+        (Some(then), Some(now)) if then.date() == now.date() => then.strftime("%H:%M").to_string(),
+        (Some(then), _) => then.strftime("%Y-%m-%d %H:%M").to_string(),
+        (None, _) => "at no time".to_owned(),
+    }
+}
+
+/// One message as a line: time, who, what, and its state as a word.
+pub(crate) fn message(message: &Value, now: u64) -> String {
+    let text = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
+    let number = |name: &str| message.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let missing = number("missing_before");
+    let gap = match missing {
+        0 => String::new(),
+        1 => "    (1 message is missing here and was asked for)\n".to_owned(),
+        many => format!("    ({many} messages are missing here and were asked for)\n"),
+    };
+    let time = time(number("claimed_ms"), now);
+    let body = visible(text("text"), true);
+    if message.get("mine").and_then(Value::as_bool) == Some(true) {
+        format!("{gap}{time}  you: {body}  [{}]", text("state"))
+    } else {
+        format!("{gap}{time}  {}: {body}", visible(text("contact"), false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_writes_cannot_steer_the_terminal() {
+        let shown = visible("a\u{1b}[2J\u{202e}b\u{7}\r\nc\u{9b}31m", true);
+        assert!(!shown.chars().any(|c| is_invisible(c) && c != '\n'), "{shown:?}");
+        assert_eq!(shown, "a<U+001B>[2J<U+202E>b<U+0007><U+000D>\n    c<U+009B>31m");
+        assert_eq!(visible("a\nb", false), "a<U+000A>b");
+    }
+}
