@@ -58,7 +58,7 @@ mod tests {
     fn time_does_not_go_back_and_a_set_clock_is_noticed_once() {
         let first = now();
         assert!(now() >= first);
-        let at = |ms| Instant::from_micros(ms * 1000);
+        let at = |ms: u64| Instant::from_micros(ms * 1000);
         let mut watch = Watch::new(at(10_000), WallClock(1_000_000));
         assert!(!watch.jumped(at(20_000), WallClock(1_010_500)));
         assert!(watch.jumped(at(20_000), WallClock(5_000)));
