@@ -95,6 +95,11 @@ pub(crate) enum Placed {
     NoRoom,
 }
 
+/// Whether this number is held.
+pub(crate) fn is_held(feed: &Feed, seq: u64) -> bool {
+    seq <= feed.head || feed.beyond.iter().any(|range| (range.first..=range.last).contains(&seq))
+}
+
 /// Puts entry `seq` with its hashes into the ledger.
 pub(crate) fn place(feed: &mut Feed, seq: u64, prev: EntryHash, hash: EntryHash) -> Placed {
     if seq == 0 {

@@ -193,8 +193,11 @@ impl Peers {
         cx.promise_event(Event::InviteStored { secret });
     }
 
-    /// Drops invitations that expired long ago, so that their number stays bounded.
+    /// Makes room: an expired invitation is kept as long as there is, so that who presents it is told that it expired.
     pub(crate) fn drop_expired_invites(&mut self, cx: &mut Cx) {
+        if self.invites.len() < INVITES {
+            return;
+        }
         let now = cx.wall();
         let expired: alloc::vec::Vec<_> =
             self.invites.iter().filter(|(_, invite)| invite.expires < now).map(|(id, _)| *id).collect();

@@ -6,7 +6,7 @@
 
 use crate::api::Event;
 use crate::bounded::List;
-use crate::chain::{Placed, Position, body_hash, entry_hash, place};
+use crate::chain::{Placed, Position, body_hash, entry_hash, is_held, place};
 use crate::cx::{Cx, Promise};
 use crate::ids::{ConversationId, ConversationNo, EntryHash, Epoch, FeedNo, MessageRef, PeerId, StreamId};
 use crate::limits::{BODY_BYTES, CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, LAMPORT_LIMIT, OPEN_EPOCHS};
@@ -205,14 +205,17 @@ impl Inbox {
             return Err(Malformed("text without its body"));
         }
         let cost = ENTRY_COST + entry.body_len;
-        if self.taken.saturating_add(cost) > CREDIT_BYTES.saturating_add(ENTRY_COST) {
-            cx.misbehaved(self.peer, "sent more than the credit");
-            return Ok(());
-        }
         if !self.feeds.contains_key(&epoch) && !self.open_epoch(cx, epoch) {
             return Ok(());
         }
         let Some(held) = self.feeds.get_mut(&epoch) else { return Ok(()) };
+        // What is sent again costs nothing: it is held, or about to be.
+        if !is_held(&held.feed, seq)
+            && self.taken.saturating_add(cost) > CREDIT_BYTES.saturating_add(ENTRY_COST)
+        {
+            cx.misbehaved(self.peer, "sent more than the credit");
+            return Ok(());
+        }
         // With a gap, the highest logical time is that of what stands beyond it.
         let contiguous = seq == held.feed.head + 1 && held.feed.beyond.is_empty();
         if contiguous && entry.lamport <= held.feed.lamport {

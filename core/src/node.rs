@@ -47,6 +47,41 @@ impl Default for Config {
 /// * `Persist` batches are made durable in order, each as one, on a thread that may stall; confirm the newest with
 ///   `Persisted`. `Load` is answered once, from a state that holds every batch emitted before it.
 /// * A fact is never refused, whatever it says; a command may be, and comes back whole.
+///
+/// # The loop
+///
+/// ```
+/// use peerlink_core::api::{Event, Input, Output};
+/// use peerlink_core::identity::IdentitySecret;
+/// use peerlink_core::time::{Instant, WallClock};
+/// use peerlink_core::{Config, Restore};
+///
+/// let secret = IdentitySecret::new([7; 32]).ok_or("a seed")?;
+/// let restore = Restore::new(Config::default(), &secret, [1; 32]); // fresh entropy, then each stored record
+/// let mut now = Instant::from_micros(0);
+/// let mut node = restore.start(now, WallClock(1_790_000_000_000))?;
+/// let mut ready = false;
+/// while !ready {
+///     let mut facts = Vec::new();
+///     while let Some(output) = node.poll() {
+///         match output {
+///             // A real driver hands the batch to its storage thread, which confirms it later.
+///             Output::Persist(batch) => facts.push(Input::Persisted { batch: batch.id }),
+///             Output::Event(event) => ready |= event == Event::Ready,
+///             Output::Dial { .. } | Output::Write { .. } | Output::Close { .. } => {}
+///             Output::ReadReady { .. } | Output::Load { .. } => {}
+///         }
+///     }
+///     if facts.is_empty() {
+///         now = node.deadline().unwrap_or(now); // a real driver sleeps until then, or until a socket wakes it
+///         facts.push(Input::Tick);
+///     }
+///     for fact in facts {
+///         node.handle(now, fact);
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Node {
     cx: Cx,
@@ -64,7 +99,7 @@ impl Node {
         let keys = Keys::new(&cx.identity, cx.network, cx.epoch, cx.start, &mut key_rng);
         own.write(&mut cx);
         cx.promise(Promise::Ready);
-        let mut node = Self {
+        Self {
             cx,
             links: Links::new(keys),
             peers,
@@ -72,9 +107,7 @@ impl Node {
             record: Vec::new(),
             was_pressed: false,
             stopped: false,
-        };
-        node.peers.drop_expired_invites(&mut node.cx);
-        node
+        }
     }
 
     /// A fact. Total: never fails, never panics, whatever a peer made it say.

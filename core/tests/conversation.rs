@@ -259,10 +259,7 @@ fn an_expired_ticket_is_refused_by_the_inviters_clock() {
         pair.count(BOB, |event| {
             matches!(
                 event,
-                Event::ContactChanged {
-                    change: ContactChange::Refused(TicketRefusal::Expired | TicketRefusal::Unknown),
-                    ..
-                }
+                Event::ContactChanged { change: ContactChange::Refused(TicketRefusal::Expired), .. }
             )
         }) == 1
     });
@@ -424,4 +421,27 @@ fn one_failure_of_an_attempt_is_one_step_of_the_backoff() {
     pair.cut_one(BOB);
     pair.settle();
     assert_eq!(pair.count(BOB, |event| matches!(event, Event::NextAttempt { .. })), 1);
+}
+
+#[test]
+fn a_peer_whose_disk_stands_still_is_neither_flooded_nor_blamed() {
+    let mut pair = Pair::met();
+    pair.settle();
+    pair.sides[BOB].slow = true;
+    let large = "y".repeat(60_000);
+    for n in 0..40 {
+        pair.send(ALICE, n, &large);
+    }
+    let began = pair.now;
+    // Longer than a ping, its answer, and several repetitions of the offer take.
+    pair.drive_until("a minute passed", |pair| pair.now.saturating_since(began) > Duration::from_secs(60));
+    assert_eq!(
+        pair.count(ALICE, |event| matches!(event, Event::Disconnected { .. })),
+        0,
+        "a slow disk answers pings"
+    );
+    assert_eq!(pair.count(BOB, |event| matches!(event, Event::Misbehaved { .. })), 0);
+    pair.sides[BOB].slow = false;
+    all_delivered(&mut pair, ALICE, 40);
+    assert_eq!(pair.received(BOB).len(), 40);
 }
