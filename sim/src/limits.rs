@@ -36,6 +36,9 @@ pub const RETRANSMISSION: u64 = 5 * MICROS_PER_SECOND;
 /// Beyond what a node may hold unpersisted, the one step that crossed the line may add this much.
 pub const UNPERSISTED_SLACK: usize = 1024 * 1024;
 
+/// Longest message that nobody would call long.
+pub const SHORT_BYTES: u64 = 300;
+
 /// Worlds between two of which a sample is run twice.
 pub const TWICE_EVERY: u64 = 16;
 /// Longest trace line that is printed whole.

@@ -4,7 +4,7 @@
 //! again under the same id.
 
 use crate::fate::{Dice, Purpose, link};
-use crate::limits::{MICROS_PER_MILLI, MICROS_PER_SECOND};
+use crate::limits::{MICROS_PER_MILLI, MICROS_PER_SECOND, SHORT_BYTES};
 use crate::oracle::Check;
 use crate::queue::Event as Coming;
 use crate::scenario::Fault;
@@ -23,8 +23,6 @@ use std::collections::{BTreeMap, VecDeque};
 const TEXT_MARK: &str = "tExT-mArK-7Qz4";
 const PETNAME_MARK: &str = "pEt-mArK-3Kx9";
 const NICKNAME_MARK: &str = "nIcK-mArK-5Vw2";
-/// Longest message that nobody would call long.
-const SHORT_BYTES: u64 = 300;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
