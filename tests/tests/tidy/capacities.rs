@@ -65,7 +65,10 @@ pub(crate) fn check_place(source: &Source) -> Vec<String> {
             let written_out = |token: &Token| {
                 token.kind != Kind::Ident || is_numeric(&token.text) || token.is("as") || token.is("from")
             };
-            let number = argument.iter().any(|token| token.kind == Kind::Number);
+            // A channel of none hands over, a channel of one holds the one answer: neither is a queue.
+            let slot = ["sync_channel", "bounded"].contains(&token.text.as_str())
+                && matches!(argument, [one] if one.text == "0" || one.text == "1");
+            let number = argument.iter().any(|token| token.kind == Kind::Number) && !slot;
             if number && argument.iter().all(written_out) {
                 wrong.push(format!(
                     "{}:{}: a capacity written out in `{}`",
@@ -133,7 +136,7 @@ fn planted_capacities_are_caught() {
         "fn f() { Vec::with_capacity(64 * 1024) }",
         "fn f() { Vec::with_capacity(usize::from(9u8)) }",
         "fn f() { mpsc::sync_channel::<u8>(16) }",
-        "fn f() { bounded(1) }",
+        "fn f() { bounded(2) }",
         "fn f() { Queue::new(8) }",
         "fn f() { mpsc::channel() }",
         "fn f() { mpsc::channel::<Vec<u8>>() }",
@@ -148,7 +151,10 @@ fn planted_capacities_are_caught() {
         ("drivers/src/a.rs", "struct L<T, const LEN: usize>(T); fn f<const CAP: usize>() {}"),
         ("drivers/src/a.rs", "fn f(n: usize) { Vec::with_capacity(n); Vec::with_capacity(BODY_BYTES * 2); }"),
         ("drivers/src/a.rs", "fn with_capacity(n: usize) {} #[cfg(test)] mod t { const MAX: u8 = 1; }"),
-        ("drivers/src/a.rs", "fn f(q: usize) { Queue::new(q); Queue::new(LOADS); sync_channel(LOADS); }"),
+        (
+            "drivers/src/a.rs",
+            "fn f(q: usize) { Queue::new(q); Queue::new(LOADS); sync_channel(LOADS); sync_channel(1); }",
+        ),
     ] {
         assert_eq!(wrong(path, text), 0, "{text}");
     }

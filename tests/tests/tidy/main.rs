@@ -78,3 +78,13 @@ fn files_and_functions_are_small() {
     }
     nothing_wrong(found.into_iter().flat_map(|found| found.wrong).collect());
 }
+
+#[test]
+fn every_member_runs_tests() {
+    let tree = Tree::read();
+    let members = tree.members();
+    assert!(members.len() >= 6, "{members:?}");
+    let check =
+        |member: &String| members::check(member, tree.text(&format!("{member}/Cargo.toml")), &tree.sources);
+    nothing_wrong(members.iter().flat_map(check).collect());
+}
