@@ -10,7 +10,7 @@ use peerlink_core::ids::PeerId;
 use peerlink_storage::{Message, State};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -130,7 +130,7 @@ fn free_port() -> Result<u16, Fault> {
     listener.local_addr().map(|address| address.port()).map_err(Fault::internal)
 }
 
-fn play(dir: &PathBuf) -> Result<(), Fault> {
+fn play(dir: &Path) -> Result<(), Fault> {
     let (alice, bob) = (make(dir, "alice")?, make(dir, "bob")?);
     let mut story = Story { began: crate::clock::monotonic(), alice: alice.clone(), sent: 0 };
     line("Two people, two processes, two disks, TCP between them.");

@@ -68,7 +68,7 @@ impl Host {
             .map_err(|error| Fault::new(Code::Store, error))?;
         let peer = node.peer();
         let (writer, loader, reader) = opened.split();
-        let config = DriverConfig { listen: profile.settings()?.listen, ..DriverConfig::default() };
+        let config = DriverConfig { listen: profile.settings()?.listen };
         let (handle, events) = Driver::start(node, writer, loader, config).map_err(|error| {
             Fault::new(Code::Busy, format!("{error}. Another program may use the port: choose one with peerlink up --listen ADDR:PORT"))
         })?;

@@ -116,7 +116,7 @@ impl Disk {
     }
 
     /// What the threads have done since, as a fact for the core.
-    pub fn next(&mut self) -> Option<Input<'static>> {
+    pub fn take_done(&mut self) -> Option<Input<'static>> {
         let input = match self.done.try_recv().ok()? {
             Done::Persisted(batch) => {
                 self.durable = batch;

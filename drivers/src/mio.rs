@@ -154,7 +154,7 @@ impl Driver {
             self.node.handle(now, Input::WallClock(clock::wall()));
             self.tell_addresses(now);
         }
-        while let Some(input) = self.disk.next() {
+        while let Some(input) = self.disk.take_done() {
             self.node.handle(now, input);
         }
         for event in events {
