@@ -445,3 +445,30 @@ fn a_peer_whose_disk_stands_still_is_neither_flooded_nor_blamed() {
     all_delivered(&mut pair, ALICE, 40);
     assert_eq!(pair.received(BOB).len(), 40);
 }
+
+#[test]
+fn a_nickname_cannot_pose_as_a_petname_that_is_taken() {
+    let mut pair = Pair::met();
+    let bob = pair.peer(BOB);
+    pair.command(ALICE, Command::Rename { peer: bob, petname: Name::new("Mallory").unwrap() }).unwrap();
+    let ticket = pair.ticket(ALICE, 8);
+    let mut other = Pair::new();
+    other.sides[ALICE].disk = pair.sides[ALICE].disk.clone();
+    other.crash(ALICE);
+    other.start(ALICE);
+    other.sides[BOB] = Pair::with_secret(BOB, 99);
+    other.start(BOB);
+    // Looks alike. (Invisible characters cannot even be said: a name that holds one does not decode.)
+    let nickname = Some(Name::new("ma11ory").unwrap());
+    other.command(BOB, Command::SetNickname { nickname }).unwrap();
+    other
+        .command(BOB, Command::Add { ticket: Box::new(ticket), petname: Name::new("alice").unwrap() })
+        .unwrap();
+    other.drive_until("in", |pair| pair.count(BOB, |event| matches!(event, Event::Connected { .. })) == 1);
+    let stranger = other.peer(BOB);
+    assert_eq!(other.contact(ALICE, &stranger).petname.as_str(), "ma11ory-2");
+    assert_eq!(other.contact(ALICE, &bob).petname.as_str(), "Mallory");
+    let taken =
+        other.command(ALICE, Command::Rename { peer: stranger, petname: Name::new("MALLORY").unwrap() });
+    assert_eq!(taken.unwrap_err().why, Refusal::NameTaken);
+}
