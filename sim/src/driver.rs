@@ -2,9 +2,11 @@
 
 use crate::disk::batch_bytes;
 use crate::fate::{Purpose, link};
+use crate::host::Ending;
 use crate::limits::{IDLE_TICKS, OUTPUTS_PER_DRAIN, UNPERSISTED_SLACK};
 use crate::net::EndState;
 use crate::oracle::Check;
+use crate::probe::Probe;
 use crate::queue::{Event, Run};
 use crate::scenario::Fault;
 use crate::world::World;
@@ -37,6 +39,7 @@ impl World {
         let answer = process.node.command(at, command);
         self.after(index);
         answer.map_err(|refused| {
+            self.met.refused(refused.why);
             if refused.command != copy {
                 self.fail(Check::Contract, "a refused command did not come back whole");
             }
@@ -72,12 +75,13 @@ impl World {
             let at = process.clock(self.now);
             let Some(output) = process.node.poll() else { break };
             count += 1;
-            if let Some(doom) = host.doom.as_mut() {
+            let pending = host.disk.pending() > 0;
+            if let Some(doom) = host.doom.as_mut().filter(|doom| !doom.writing || pending) {
                 doom.outputs = doom.outputs.saturating_sub(1);
                 if doom.outputs == 0 {
                     let doom = *doom;
                     self.tracer.note(self.now, || format!("{name} does not get to carry out {output:?}"));
-                    return self.crash(index, doom.power, doom.kept, doom.down);
+                    return self.crash(index, doom.ending, doom.kept, doom.down);
                 }
             }
             self.tracer.output(self.now, index, name, at, &output);
@@ -91,6 +95,10 @@ impl World {
         }
         let Some(process) = self.hosts[index].process.as_mut() else { return };
         process.deferred = false;
+        if process.node.stats().duplicates > process.duplicates {
+            process.duplicates = process.node.stats().duplicates;
+            self.met.add(Probe::OfferedAgain);
+        }
         if process.store_failed.is_none() {
             let verdict = self.oracle.drained(index, process.told);
             self.judged(verdict);
@@ -110,6 +118,7 @@ impl World {
             Output::Persist(batch) => self.persist(index, batch),
             Output::Load { load, range } => self.load(index, load, range),
             Output::Event(event) => {
+                self.met.event(&event);
                 let verdict = self.oracle.event(index, &event);
                 self.judged(verdict);
                 self.hear(index, event);
@@ -239,7 +248,7 @@ impl World {
         let (batches, failed) = match failing {
             None => (host.disk.sync(upto), false),
             Some((kept, _)) => {
-                let count = host.disk.pending() as u64 * kept / crate::fate::MILLION;
+                let count = (host.disk.pending() as u64 + 1) * kept / crate::fate::MILLION;
                 (host.disk.cut(usize::try_from(count).unwrap_or(0)), true)
             }
         };
@@ -285,7 +294,7 @@ impl World {
         self.feed(run.host, &Input::PersistFailed { batch: upto });
         self.drain(run.host);
         if let (true, Some(down)) = (self.is_current(run), down) {
-            self.crash(run.host, false, 0, down);
+            self.crash(run.host, Ending::Killed, 0, down);
         }
     }
 
@@ -331,6 +340,7 @@ impl World {
         let Some(range) = host.process.as_mut().and_then(|process| process.open_loads.remove(&load)) else {
             return;
         };
+        self.met.add(Probe::Loaded);
         let answer: Answer = host.disk.load(&range);
         self.feed(run.host, &Input::Loaded { load, answer });
     }

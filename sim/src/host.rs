@@ -15,11 +15,24 @@ const EPOCH_MS: u64 = 1_795_000_000_000;
 /// The port of every listener.
 const PORT: u16 = 4711;
 
+/// How a process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Its kernel lives on and ends its connections.
+    Killed,
+    /// Nothing lives on.
+    PowerLoss,
+    /// In good order, after everything was said.
+    Stopped,
+}
+
 /// How a crash was ordered, and how many outputs are carried out before it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Doom {
     pub(crate) outputs: u32,
-    pub(crate) power: bool,
+    /// Count only while something is not synced.
+    pub(crate) writing: bool,
+    pub(crate) ending: Ending,
     pub(crate) kept: u64,
     pub(crate) down: u64,
 }
@@ -50,7 +63,9 @@ pub(crate) struct Host {
 pub(crate) struct Process {
     pub(crate) node: Node,
     boot: u64,
-    base: u64,
+    pub(crate) base: u64,
+    /// It was asked to stop: how long it will then be down.
+    pub(crate) stopping: Option<u64>,
     pub(crate) next_accept: u64,
     pub(crate) socks: BTreeMap<StreamId, Side>,
     pub(crate) committing: bool,
@@ -62,6 +77,8 @@ pub(crate) struct Process {
     pub(crate) open_loads: BTreeMap<LoadId, KeyRange>,
     pub(crate) last_dial: u64,
     pub(crate) deferred: bool,
+    /// Entries that came a second time, as its node counts them.
+    pub(crate) duplicates: u64,
     /// When the timer that is set will fire.
     pub(crate) armed: Option<u64>,
     pub(crate) generation: u64,
@@ -78,6 +95,7 @@ impl Process {
             node,
             boot,
             base,
+            stopping: None,
             next_accept: 1,
             socks: BTreeMap::new(),
             committing: false,
@@ -88,6 +106,7 @@ impl Process {
             open_loads: BTreeMap::new(),
             last_dial: 0,
             deferred: false,
+            duplicates: 0,
             armed: None,
             generation: 0,
             idle: (0, 0),

@@ -14,6 +14,7 @@ pub mod limits;
 mod net;
 mod oracle;
 mod people;
+pub mod probe;
 mod queue;
 pub mod run;
 pub mod scenario;

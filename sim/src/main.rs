@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use peerlink_sim::probe::Probe;
 use peerlink_sim::run::{self, Report};
 use peerlink_sim::scenario::Fault;
 use peerlink_sim::{Print, Scenario};
@@ -133,7 +134,8 @@ fn print_report(report: &Report, seconds: f64) {
     println!("simulated {} s, {}x", report.simulated / 1_000_000, rate(report.simulated / 1_000_000));
     let (slowest, seed) = report.slowest;
     println!("slowest healing {:.1} s (seed {seed})", slowest as f64 / 1e6);
-    for fault in Fault::ALL {
-        println!("  {:18} {}", fault.name(), report.faults.of(fault));
-    }
+    let faults = Fault::ALL.map(|fault| format!("{} {}", fault.name(), report.faults.of(fault)));
+    println!("faults: {}", faults.join(", "));
+    let met = Probe::ALL.map(|probe| format!("{} {}", probe.name(), report.met.of(probe)));
+    println!("met: {}", met.join(", "));
 }

@@ -4,6 +4,7 @@
 //! again under the same id.
 
 use crate::fate::{Dice, Purpose, link};
+use crate::host::Ending;
 use crate::limits::{MICROS_PER_MILLI, MICROS_PER_SECOND, SHORT_BYTES};
 use crate::oracle::Check;
 use crate::queue::Event as Coming;
@@ -222,12 +223,20 @@ impl World {
             | Event::Attempt { .. }
             | Event::NextAttempt { .. }
             | Event::Rejected { .. }
-            | Event::StoreFailed
-            | Event::Stopped => {}
+            | Event::StoreFailed => {}
+            Event::Stopped => self.stopped(index),
             Event::Misbehaved { what, .. } => {
                 let name = self.hosts[index].name();
                 self.fail(Check::Contract, format!("{name} calls an honest peer misbehaved: {what}"));
             }
+        }
+    }
+
+    fn stopped(&mut self, index: usize) {
+        let down = self.hosts[index].process.as_ref().and_then(|process| process.stopping);
+        match down {
+            Some(down) => self.crash(index, Ending::Stopped, 0, down),
+            None => self.fail(Check::Contract, "a node stopped unasked"),
         }
     }
 
@@ -247,6 +256,7 @@ impl World {
             _ if self.healed => {
                 self.dice.between(Purpose::Pace, own, 100 * MICROS_PER_MILLI, MICROS_PER_SECOND)
             }
+            _ if self.scenario.flood => self.dice.below(Purpose::Pace, own, MICROS_PER_MILLI),
             0..=4 => self.dice.below(Purpose::Pace, own, 2 * MICROS_PER_MILLI),
             5..=8 => self.dice.below(Purpose::Pace, own, 500 * MICROS_PER_MILLI),
             _ => self.dice.below(Purpose::Pace, own, 5 * MICROS_PER_SECOND),
@@ -393,7 +403,14 @@ impl World {
         let own = link(index, index);
         self.people[index].others[other].renamed += 1;
         let number = self.people[index].others[other].renamed;
-        let command = match self.dice.below(Purpose::Act, own, 5) {
+        let command = match self.dice.below(Purpose::Act, own, 6) {
+            // Who added may remove, and add again by the same ticket.
+            5 if index > other => {
+                self.people[index].others[other].meeting = Meeting::Wanted;
+                self.people[index].others[other].is_contact = false;
+                Some(Command::Remove { peer })
+            }
+            5 => Some(Command::Verify { peer, verified: self.dice.chance(Purpose::Act, own, 500_000) }),
             0 => name(PETNAME_MARK, other, number).map(|petname| Command::Rename { peer, petname }),
             1 => Some(Command::SetNickname { nickname: name(NICKNAME_MARK, index, number) }),
             2 => Some(Command::Reach { peer }),

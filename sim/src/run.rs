@@ -2,6 +2,7 @@
 
 use crate::limits::TWICE_EVERY;
 use crate::oracle::{Check, Violation};
+use crate::probe::Met;
 use crate::scenario::{Counts, Scenario};
 use crate::tracer::Print;
 use crate::world::{Outcome, World};
@@ -18,6 +19,7 @@ pub struct Report {
     pub sent: u64,
     pub delivered: u64,
     pub faults: Counts,
+    pub met: Met,
     pub wire_bytes: u64,
     /// Simulated microseconds.
     pub simulated: u64,
@@ -37,6 +39,7 @@ impl Report {
         self.sent += outcome.sent;
         self.delivered += outcome.delivered;
         self.faults.merge(&outcome.faults);
+        self.met.merge(&outcome.met);
         self.wire_bytes += outcome.wire_bytes;
         self.simulated += outcome.ended;
         self.slowest = self.slowest.max((outcome.healed_after, outcome.seed));
@@ -69,6 +72,7 @@ pub fn one(scenario: Scenario, print: Print) -> Outcome {
             sent: 0,
             delivered: 0,
             faults: Counts::default(),
+            met: Met::default(),
             wire_bytes: 0,
             ended: 0,
             healed_after: 0,

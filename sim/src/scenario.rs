@@ -26,13 +26,15 @@ pub enum Fault {
     AddressChange,
     ClockJump,
     Pause,
+    Sleep,
+    Restart,
     SmallReads,
     LateTimers,
     RepeatedSend,
 }
 
 impl Fault {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Crash,
         Self::PowerLoss,
         Self::BatchLost,
@@ -51,6 +53,8 @@ impl Fault {
         Self::AddressChange,
         Self::ClockJump,
         Self::Pause,
+        Self::Sleep,
+        Self::Restart,
         Self::SmallReads,
         Self::LateTimers,
         Self::RepeatedSend,
@@ -77,6 +81,8 @@ impl Fault {
             Self::AddressChange => "address-change",
             Self::ClockJump => "clock-jump",
             Self::Pause => "pause",
+            Self::Sleep => "sleep",
+            Self::Restart => "restart",
             Self::SmallReads => "small-reads",
             Self::LateTimers => "late-timers",
             Self::RepeatedSend => "repeated-send",
@@ -120,9 +126,10 @@ pub enum Block {
 /// Something that happens at a moment of the script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Op {
-    /// The host crashes before it carries out its `outputs`-th output from now, and starts again after `down`.
-    /// Of the batches that are not synced then, a share of `kept` parts in a million is there.
-    Crash { host: usize, outputs: u32, power: bool, kept: u64, down: u64 },
+    /// The host crashes before it carries out its `outputs`-th output from now, and starts again after `down`; if
+    /// `writing`, only outputs count while something is not synced. Of the batches that are not synced then, a share
+    /// of `kept` parts in a million is there.
+    Crash { host: usize, outputs: u32, writing: bool, power: bool, kept: u64, down: u64 },
     /// The next commit of the host fails; it then ends, and starts again after `down`.
     FailCommit { host: usize, kept: u64, down: u64 },
     /// Commits of the host take this long.
@@ -143,6 +150,10 @@ pub enum Op {
     SetWall { host: usize, by_ms: i64 },
     /// The process of the host stands still.
     Pause { host: usize, lasts: u64 },
+    /// The machine sleeps: its process stands still, and its clocks are `by` later when it wakes.
+    Sleep { host: usize, lasts: u64, by: u64 },
+    /// The node is asked to stop in good order, and starts again `down` after it has.
+    Restart { host: usize, down: u64 },
     /// A person writes a message of this many bytes.
     Send { host: usize, to: usize, bytes: u32 },
     /// A person blocks a contact, and lets it in again after `lasts`.
@@ -199,6 +210,8 @@ pub struct Scenario {
     /// Messages that each person writes of its own accord, and what part of a million of them are long.
     pub messages: u32,
     pub long: u64,
+    /// Whether people write faster than a disk can follow.
+    pub flood: bool,
     /// Chance that a person sends again what was sent before.
     pub repeat: u64,
     /// Whether people rename, mark as read, and change their nicknames.
@@ -225,6 +238,7 @@ impl Scenario {
             climate: Climate::default(),
             messages: 0,
             long: 0,
+            flood: false,
             repeat: 0,
             lively: false,
             looking: true,
@@ -295,8 +309,15 @@ impl Plan {
 
     fn people(&mut self) {
         self.scenario.healed = self.between(10, 60) * MICROS_PER_SECOND;
-        self.scenario.messages = self.scaled(4, 100) as u32;
+        let most = if self.chance(50_000) { 1500 } else { 100 };
+        self.scenario.messages = self.scaled(4, most) as u32;
         self.scenario.long = if self.chance(500_000) { self.scaled(5_000, 300_000) } else { 0 };
+        if self.chance(10_000) {
+            (self.scenario.flood, self.scenario.messages, self.scenario.long) = (true, 400, MILLION);
+            let (host, at) = (self.host(), self.between(1, self.scenario.healed));
+            let op = Op::SlowDisk { host, commit: 2 * MICROS_PER_SECOND, lasts: 20 * MICROS_PER_SECOND };
+            self.scenario.script.push((at, op));
+        }
         self.scenario.lively = self.chance(500_000);
         self.scenario.looking = !self.chance(100_000);
     }
@@ -361,7 +382,9 @@ impl Plan {
             | Fault::HalfClose
             | Fault::AddressChange
             | Fault::ClockJump
-            | Fault::Pause => fault,
+            | Fault::Pause
+            | Fault::Sleep
+            | Fault::Restart => fault,
         };
         let times = self.scaled(1, 8);
         for _ in 0..times {
@@ -379,7 +402,8 @@ impl Plan {
         match fault {
             Fault::PowerLoss | Fault::Crash => {
                 let outputs = self.scaled(1, 60) as u32;
-                Op::Crash { host, outputs, power: fault == Fault::PowerLoss, kept, down }
+                let writing = self.chance(MILLION / 2);
+                Op::Crash { host, outputs, writing, power: fault == Fault::PowerLoss, kept, down }
             }
             Fault::CommitFailed => Op::FailCommit { host, kept, down },
             Fault::SlowCommit => {
@@ -409,6 +433,11 @@ impl Plan {
                 Op::SetWall { host, by_ms: if self.chance(MILLION / 2) { by } else { -by } }
             }
             Fault::Pause => Op::Pause { host, lasts },
+            Fault::Sleep => {
+                let by = self.scaled(MICROS_PER_SECOND, 30 * 24 * 3600 * MICROS_PER_SECOND);
+                Op::Sleep { host, lasts, by }
+            }
+            Fault::Restart => Op::Restart { host, down },
             Fault::BatchLost
             | Fault::BatchKept
             | Fault::DialRefused

@@ -1,12 +1,13 @@
 //! Carries out the script: faults of hosts, disks and the network.
 
 use crate::fate::link;
-use crate::host::Doom;
+use crate::host::{Doom, Ending};
 use crate::net::EndState;
+use crate::oracle::Check;
 use crate::queue::{Event, Side};
 use crate::scenario::{Block, Fault, Op};
 use crate::world::World;
-use peerlink_core::api::Input;
+use peerlink_core::api::{Command, Input};
 use peerlink_core::bounded::List;
 
 impl World {
@@ -17,8 +18,9 @@ impl World {
         let (_, op) = self.scenario.script[index];
         self.tracer.note(self.now, || format!("{op:?}"));
         match op {
-            Op::Crash { host, outputs, power, kept, down } => {
-                self.hosts[host].doom = Some(Doom { outputs: outputs.max(1), power, kept, down });
+            Op::Crash { host, outputs, writing, power, kept, down } => {
+                let ending = if power { Ending::PowerLoss } else { Ending::Killed };
+                self.hosts[host].doom = Some(Doom { outputs: outputs.max(1), writing, ending, kept, down });
             }
             Op::FailCommit { host, kept, down } => self.hosts[host].failing = Some((kept, down)),
             Op::SlowDisk { host, commit, lasts } => {
@@ -57,12 +59,43 @@ impl World {
                 self.counts.add(Fault::Pause);
                 self.hosts[host].paused_until = self.now + lasts;
             }
+            Op::Sleep { host, lasts, by } => self.sleep(host, lasts, by),
+            Op::Restart { host, down } => self.restart(host, down),
             Op::Send { host, to, bytes } => self.write_message(host, to, bytes as usize),
             Op::BlockContact { host, contact, lasts } => {
                 let until = self.now + lasts;
                 self.people[host].block(contact, until);
                 self.queue.push(self.now, Event::Act { host });
             }
+        }
+    }
+
+    /// The clocks jump at once, the process learns of it when it wakes.
+    fn sleep(&mut self, host: usize, lasts: u64, by: u64) {
+        self.counts.add(Fault::Sleep);
+        let run = self.run_of(host);
+        let host = &mut self.hosts[host];
+        host.paused_until = self.now + lasts;
+        host.wall_error = host.wall_error.saturating_add_unsigned(by / 1000);
+        if let Some(process) = host.process.as_mut() {
+            process.base = process.base.saturating_add(by);
+            // The timer that was set is due on waking.
+            process.armed = Some(self.now);
+            process.generation += 1;
+            let event = Event::Timer { run, generation: process.generation };
+            self.queue.push(self.now, event);
+        }
+    }
+
+    fn restart(&mut self, host: usize, down: u64) {
+        let Some(process) = self.hosts[host].process.as_mut() else { return };
+        if process.stopping.is_some() || process.store_failed.is_some() {
+            return;
+        }
+        process.stopping = Some(down);
+        self.counts.add(Fault::Restart);
+        if let Err(why) = self.ask(host, Command::Shutdown) {
+            self.fail(Check::Contract, format!("a request to stop was refused: {why}"));
         }
     }
 

@@ -2,10 +2,11 @@
 //! machine is gone.
 
 use crate::fate::{Purpose, link};
-use crate::host::source_of;
+use crate::host::{Ending, source_of};
 use crate::limits::{LINGER, RETRANSMISSION, SYN_RETRY};
 use crate::net::{Conn, End, EndState, Pipe, Segment, What};
 use crate::oracle::Check;
+use crate::probe::Probe;
 use crate::queue::{Event, Run, Side};
 use crate::scenario::{Block, Fault};
 use crate::world::World;
@@ -120,6 +121,14 @@ impl World {
             return;
         }
         self.conns[conn].ends[0].state = EndState::Open;
+        let crosses = |other: &Conn| {
+            other.accepted
+                && other.ends.iter().all(|end| end.state == EndState::Open)
+                && other.ends[0].host == to
+        };
+        if self.live().into_iter().map(|other| &self.conns[other]).any(crosses) {
+            self.met.add(Probe::Crossed);
+        }
         let local = source_of(&self.hosts[from], conn);
         self.feed(from, &Input::StreamConnected { stream, local });
     }
@@ -469,14 +478,16 @@ impl World {
 
     /// What becomes of every connection of a process that is gone. A kernel that lives on ends them; without power
     /// nothing is said, though what was on the way arrives.
-    pub(crate) fn close_all(&mut self, run: Run, power: bool) {
+    pub(crate) fn close_all(&mut self, run: Run, ending: Ending) {
         for conn in self.live() {
             for side in [0, 1].map(|side| Side { conn, side }) {
                 let end = &mut self.conns[conn].ends[side.side];
                 if (end.host, end.incarnation) != (run.host, run.incarnation) || end.state == EndState::Gone {
                     continue;
                 }
-                if end.state == EndState::Opening && side.side == 1 {
+                let unborn = end.state == EndState::Opening && side.side == 1;
+                // What a process closed in good order its kernel sends to the end.
+                if unborn || (end.state == EndState::Closing && ending == Ending::Stopped) {
                     continue;
                 }
                 let opening = end.state == EndState::Opening;
@@ -486,7 +497,7 @@ impl World {
                 self.conns[conn].pipes[side.side].outgoing = None;
                 if opening && !self.conns[conn].accepted {
                     self.conns[conn].ends[1].state = EndState::Gone;
-                } else if !power {
+                } else if ending != Ending::PowerLoss {
                     self.send(side, if unread { What::Rst } else { What::Fin });
                 }
             }

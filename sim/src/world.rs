@@ -5,11 +5,12 @@
 
 use crate::disk::Disk;
 use crate::fate::{Dice, Fates, Purpose, link};
-use crate::host::{Host, Process};
+use crate::host::{Ending, Host, Process};
 use crate::limits::{AFTERGLOW, DONE_CHECK, EVENTS, HEALING, LINKS, LOOKING, MICROS_PER_SECOND, UNATTENDED};
 use crate::net::{Conn, EndState};
 use crate::oracle::{Check, Oracle, Violation};
 use crate::people::Person;
+use crate::probe::Met;
 use crate::queue::{Event, Queue, Run};
 use crate::scenario::{Block, Counts, Fault, Scenario};
 use crate::tap::Tap;
@@ -40,6 +41,7 @@ pub struct Outcome {
     pub sent: u64,
     pub delivered: u64,
     pub faults: Counts,
+    pub met: Met,
     pub wire_bytes: u64,
     /// Simulated microseconds, and how long after the last fault everything was delivered.
     pub ended: u64,
@@ -60,6 +62,7 @@ pub struct World {
     pub(crate) tap: Tap,
     pub(crate) tracer: Tracer,
     pub(crate) counts: Counts,
+    pub(crate) met: Met,
     pub(crate) healed: bool,
     pub(crate) events: u64,
     violation: Option<Violation>,
@@ -100,6 +103,7 @@ impl World {
             people,
             tap,
             counts,
+            met: Met::default(),
             healed: false,
             events: 0,
             violation: None,
@@ -186,6 +190,7 @@ impl World {
             sent: self.oracle.queued(),
             delivered: self.oracle.delivered(),
             faults: self.counts,
+            met: self.met,
             wire_bytes: self.tap.bytes,
             ended: self.now,
             healed_after: self.done_at.unwrap_or(self.now).saturating_sub(self.scenario.healed),
@@ -321,7 +326,7 @@ impl World {
     }
 
     /// The process ends here and now. Of the batches that are not synced a share of `kept` parts in a million is there.
-    pub(crate) fn crash(&mut self, index: usize, power: bool, kept: u64, down: u64) {
+    pub(crate) fn crash(&mut self, index: usize, ending: Ending, kept: u64, down: u64) {
         let host = &mut self.hosts[index];
         if host.process.take().is_none() {
             return;
@@ -330,22 +335,28 @@ impl World {
         host.failing = None;
         let run = Run { host: index, incarnation: host.incarnation };
         host.incarnation += 1;
-        host.off = power;
+        host.off = ending == Ending::PowerLoss;
         let pending = host.disk.pending() as u64;
-        let count = (pending * kept).div_ceil(crate::fate::MILLION).min(pending);
+        let count = ((pending + 1) * kept / crate::fate::MILLION).min(pending);
         let there = host.disk.cut(usize::try_from(count).unwrap_or(0));
         let (name, lost) = (host.name(), pending - count);
-        let how = if power { "loses power" } else { "is killed" };
-        self.tracer
-            .note(self.now, || format!("{name} {how}; {count} unsynced batches are there, {lost} are lost"));
-        self.counts.add(if power { Fault::PowerLoss } else { Fault::Crash });
+        let note = || format!("{name} ends: {ending:?}; {count} unsynced batches are there, {lost} are lost");
+        self.tracer.note(self.now, note);
+        match ending {
+            Ending::Killed => self.counts.add(Fault::Crash),
+            Ending::PowerLoss => self.counts.add(Fault::PowerLoss),
+            Ending::Stopped if pending == 0 => {}
+            Ending::Stopped => {
+                self.fail(Check::QueuedIsDurable, format!("{name} stopped before its disk was done"))
+            }
+        }
         (0..lost).for_each(|_| self.counts.add(Fault::BatchLost));
         (0..count).for_each(|_| self.counts.add(Fault::BatchKept));
         let verdict = self.oracle.synced(index, &there);
         self.judged(verdict);
         self.oracle.crashed(index);
         self.people[index].crashed();
-        self.close_all(run, power);
+        self.close_all(run, ending);
         self.queue.push(self.now + down.max(1), Event::Boot { host: index });
     }
 
@@ -375,7 +386,10 @@ impl World {
 
     fn done_check(&mut self) {
         let patience = if self.scenario.looking { HEALING } else { HEALING + UNATTENDED };
-        let waiting = self.people.iter().find_map(Person::waits_for).or_else(|| self.oracle.waits_for());
+        let stopping = |host: &&Host| host.process.as_ref().is_some_and(|process| process.stopping.is_some());
+        let late = self.hosts.iter().find(stopping).map(|host| format!("{} does not stop", host.name()));
+        let waiting = late.or_else(|| self.people.iter().find_map(Person::waits_for));
+        let waiting = waiting.or_else(|| self.oracle.waits_for());
         match waiting {
             None => {
                 self.done_at = Some(self.now);
