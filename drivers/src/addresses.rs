@@ -1,60 +1,132 @@
-//! Where this machine can be reached, as far as it knows.
+//! Where this machine can be reached: its interfaces' addresses with the listeners' ports.
 
+use crate::limits::{ADDRESSES_RECHECK, ADDRESSES_STALE};
 use peerlink_core::bounded::List;
 use peerlink_core::limits::ADDRESSES;
+use peerlink_core::time::Instant;
 use std::net::{IpAddr, SocketAddr};
 
-/// The listeners' ports on the addresses of the interfaces. Loopback only if a listener is bound to it or there is
-/// nothing else: two profiles on one machine without a network still find each other.
-pub(crate) fn local(listeners: &[SocketAddr]) -> List<SocketAddr, ADDRESSES> {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    let ips: Vec<IpAddr> = interfaces.iter().map(if_addrs::Interface::ip).collect();
-    choose(listeners, &ips)
+/// Remembers what was told, so that only a change is.
+#[derive(Debug)]
+pub(crate) struct Addresses {
+    listeners: Vec<SocketAddr>,
+    told: Option<List<SocketAddr, ADDRESSES>>,
+    looked: Instant,
 }
 
-fn choose(listeners: &[SocketAddr], ips: &[IpAddr]) -> List<SocketAddr, ADDRESSES> {
-    let useful = |ip: &IpAddr| match ip {
-        IpAddr::V4(ip) => !ip.is_link_local() && !ip.is_multicast() && !ip.is_unspecified(),
-        IpAddr::V6(ip) => !ip.is_unicast_link_local() && !ip.is_multicast() && !ip.is_unspecified(),
-    };
+impl Addresses {
+    pub(crate) fn new(listeners: Vec<SocketAddr>) -> Self {
+        Self { listeners, told: None, looked: Instant::ZERO }
+    }
+
+    /// Looks at the interfaces if that is due, sooner with a `reason`: what to tell, if it changed.
+    pub(crate) fn look(&mut self, now: Instant, reason: bool) -> Option<List<SocketAddr, ADDRESSES>> {
+        let after = if reason { ADDRESSES_RECHECK } else { ADDRESSES_STALE };
+        if self.told.is_some() && now.saturating_since(self.looked) < after {
+            return None;
+        }
+        self.looked = now;
+        let interfaces: Vec<IpAddr> = match if_addrs::get_if_addrs() {
+            Ok(found) => found.iter().map(if_addrs::Interface::ip).collect(),
+            // Not known is not "none": keep what was told.
+            Err(_) if self.told.is_some() => return None,
+            Err(_) => Vec::new(),
+        };
+        let found = reachable(&self.listeners, &interfaces);
+        if self.told.as_ref() == Some(&found) {
+            return None;
+        }
+        self.told = Some(found.clone());
+        Some(found)
+    }
+}
+
+/// Listeners' ports on the addresses they serve: those for the wide world first, so that a limit cuts the others.
+fn reachable(listeners: &[SocketAddr], interfaces: &[IpAddr]) -> List<SocketAddr, ADDRESSES> {
     let mut found: Vec<SocketAddr> = Vec::new();
     for listener in listeners {
-        let same_family = |ip: &&IpAddr| ip.is_ipv4() == listener.is_ipv4();
         if listener.ip().is_unspecified() {
-            found.extend(
-                ips.iter()
-                    .filter(same_family)
-                    .filter(|ip| useful(ip))
-                    .map(|ip| SocketAddr::new(*ip, listener.port())),
-            );
+            let same = interfaces.iter().filter(|ip| ip.is_ipv4() == listener.is_ipv4());
+            found.extend(same.map(|ip| SocketAddr::new(*ip, listener.port())));
         } else {
             found.push(*listener);
         }
     }
-    let bound_to_loopback = listeners.iter().any(|listener| listener.ip().is_loopback());
-    let beyond = found.iter().any(|address| !address.ip().is_loopback());
-    if beyond && !bound_to_loopback {
-        found.retain(|address| !address.ip().is_loopback());
+    found.retain(|address| is_usable(address.ip()));
+    // Chosen on purpose, loopback is as good as any; else it is there for want of something better.
+    let chosen = |address: &SocketAddr| listeners.contains(address);
+    if found.iter().any(|address| !address.ip().is_loopback()) {
+        found.retain(|address| !address.ip().is_loopback() || chosen(address));
     }
     // IPv4 first: it is what fits a short ticket.
-    found.sort_by_key(|address| (address.ip().is_loopback(), address.is_ipv6(), *address));
+    found.sort_by_key(|address| {
+        let ip = address.ip();
+        (ip.is_loopback(), ip.is_ipv6(), is_private(ip), *address)
+    });
     found.dedup();
     List::of(found)
+}
+
+fn is_usable(ip: IpAddr) -> bool {
+    let link_local = match ip {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !link_local && !ip.is_unspecified() && !ip.is_multicast()
+}
+
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_private(),
+        IpAddr::V6(v6) => v6.is_unique_local(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn found(listeners: &[&str], interfaces: &[&str]) -> Vec<String> {
+        let listeners: Vec<_> = listeners.iter().map(|text| text.parse().unwrap()).collect();
+        let interfaces: Vec<_> = interfaces.iter().map(|text| text.parse().unwrap()).collect();
+        reachable(&listeners, &interfaces).iter().map(ToString::to_string).collect()
+    }
+
     #[test]
-    fn loopback_is_named_only_when_there_is_nothing_else() {
-        let any = ["[::]:7".parse().unwrap(), "0.0.0.0:7".parse().unwrap()];
-        let ips = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
-        let text =
-            |found: List<SocketAddr, ADDRESSES>| found.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let all = ips(&["127.0.0.1", "::1", "192.168.1.5", "fe80::1", "2001:db8::5", "169.254.3.3"]);
-        assert_eq!(text(choose(&any, &all)), ["192.168.1.5:7", "[2001:db8::5]:7"]);
-        assert_eq!(text(choose(&any, &all[..2])), ["127.0.0.1:7", "[::1]:7"]);
-        assert_eq!(text(choose(&["127.0.0.1:9".parse().unwrap()], &all)), ["127.0.0.1:9"]);
+    fn a_wildcard_listener_serves_every_address_of_its_family() {
+        assert_eq!(
+            found(
+                &["0.0.0.0:7", "[::]:8"],
+                &["127.0.0.1", "::1", "192.168.1.5", "fe80::1", "2001:db8::1", "169.254.1.1"]
+            ),
+            ["192.168.1.5:7", "[2001:db8::1]:8"]
+        );
+    }
+
+    #[test]
+    fn loopback_serves_for_want_of_something_better_or_by_choice() {
+        assert_eq!(found(&["0.0.0.0:7"], &["127.0.0.1"]), ["127.0.0.1:7"]);
+        assert_eq!(found(&["127.0.0.1:7"], &["127.0.0.1", "10.0.0.1"]), ["127.0.0.1:7"]);
+        assert_eq!(
+            found(&["127.0.0.1:7", "0.0.0.0:8"], &["127.0.0.1", "10.0.0.1"]),
+            ["10.0.0.1:8", "127.0.0.1:7"]
+        );
+    }
+
+    #[test]
+    fn the_wide_world_comes_first_when_there_are_too_many() {
+        let mut interfaces: Vec<String> = (1..=ADDRESSES + 2).map(|n| format!("10.0.0.{n}")).collect();
+        interfaces.push("203.0.113.9".to_owned());
+        let interfaces: Vec<&str> = interfaces.iter().map(String::as_str).collect();
+        let found = found(&["0.0.0.0:7"], &interfaces);
+        assert_eq!(found.len(), ADDRESSES);
+        assert_eq!(found[0], "203.0.113.9:7");
+    }
+
+    #[test]
+    fn only_a_change_is_told() {
+        let mut addresses = Addresses::new(vec!["127.0.0.1:7".parse().unwrap()]);
+        assert!(addresses.look(Instant::ZERO, false).is_some());
+        assert!(addresses.look(Instant::ZERO + ADDRESSES_STALE, true).is_none());
     }
 }

@@ -1,150 +1,189 @@
-//! The two storage threads of every driver. One commits: whatever batches queued while the last fsync ran are
-//! committed together, with one fsync. One loads, never behind a commit. A stalled disk stalls these threads, not the
-//! event loop.
+//! The loop's side of the store: two threads, one that commits and one that loads.
+//!
+//! The committing thread takes everything that queued while its last fsync ran, commits it as one, and confirms the
+//! newest batch of it: group commit without a timer. A load is held back until the batch emitted before it is
+//! confirmed, then goes to the other thread, where no later fsync stands in its way. Neither channel ever makes the
+//! loop wait.
 
-use crate::limits::{ANSWERS, BATCHES, LOADS};
+use crate::bell::{Bell, Watchman};
+use crate::limits::{ANSWERS, COMMITS, LOADS};
 use peerlink_core::api::{Answer, Batch, Input, KeyRange, Loader, Store};
+use peerlink_core::bounded::Queue;
 use peerlink_core::ids::{BatchId, LoadId};
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-/// Wakes the event loop.
-pub type Wake = Arc<dyn Fn() + Send + Sync>;
-
+#[derive(Debug)]
 enum Done {
     Persisted(BatchId),
     Failed(BatchId),
     Loaded(LoadId, Answer),
 }
 
-/// A driver's way to its store.
 #[derive(Debug)]
-pub struct Disk {
-    commits: Option<SyncSender<Batch>>,
-    loads: Option<SyncSender<(LoadId, KeyRange)>>,
-    done: Receiver<Done>,
+struct Held {
+    after: BatchId,
+    load: LoadId,
+    range: KeyRange,
+}
+
+#[derive(Debug)]
+pub(crate) struct Disk {
+    batches: SyncSender<Batch>,
+    loads: SyncSender<(LoadId, KeyRange)>,
+    answers: Receiver<Done>,
     threads: Vec<JoinHandle<()>>,
-    newest: BatchId,
-    durable: BatchId,
-    /// Questions that must see batches which are not committed yet, and questions for which there was no room.
-    held: VecDeque<(BatchId, LoadId, KeyRange)>,
+    emitted: BatchId,
+    persisted: BatchId,
+    failed: bool,
+    held: Queue<Held>,
+    /// What is known without asking the store.
+    known: VecDeque<Input<'static>>,
 }
 
 impl Disk {
-    /// # Errors
-    /// No thread could be started.
-    pub fn start(
-        mut store: impl Store + 'static,
-        mut loader: impl Loader + 'static,
-        wake: Wake,
-    ) -> std::io::Result<Self> {
-        let (commits, to_commit) = sync_channel::<Batch>(BATCHES);
-        let (loads, to_load) = sync_channel::<(LoadId, KeyRange)>(LOADS);
-        let (answers, done) = sync_channel(ANSWERS);
-        let committed = answers.clone();
-        let woken = wake.clone();
-        let commit = move || {
-            while let Ok(first) = to_commit.recv() {
-                let mut batches = vec![first];
-                batches.extend(to_commit.try_iter());
-                let (Some(oldest), Some(newest)) = (batches.first(), batches.last()) else { continue };
-                let (oldest, newest) = (oldest.id, newest.id);
-                let done = match store.commit(&batches) {
-                    Ok(()) => Done::Persisted(newest),
-                    Err(_) => Done::Failed(oldest),
-                };
-                let failed = matches!(done, Done::Failed(_));
-                if committed.send(done).is_err() {
-                    break;
-                }
-                woken();
-                if failed {
-                    break;
-                }
-            }
-            store.close();
+    pub(crate) fn start<S, L>(store: S, loader: L, bell: &Arc<Bell>) -> io::Result<Self>
+    where
+        S: Store + 'static,
+        L: Loader + 'static,
+    {
+        let (batches, to_commit) = sync_channel(COMMITS);
+        let (loads, to_load) = sync_channel(LOADS);
+        let (done, answers) = sync_channel(ANSWERS);
+        let committer = {
+            let (done, bell) = (done.clone(), Arc::clone(bell));
+            let name = "peerlink-commit".to_owned();
+            std::thread::Builder::new().name(name).spawn(move || commit(store, &to_commit, &done, bell))?
         };
-        let load = move || {
-            while let Ok((load, range)) = to_load.recv() {
-                if answers.send(Done::Loaded(load, loader.load(&range))).is_err() {
-                    return;
-                }
-                wake();
-            }
+        let loader = {
+            let bell = Arc::clone(bell);
+            let name = "peerlink-load".to_owned();
+            std::thread::Builder::new().name(name).spawn(move || load(loader, &to_load, &done, bell))?
         };
-        let threads = vec![
-            std::thread::Builder::new().name("commit".into()).spawn(commit)?,
-            std::thread::Builder::new().name("load".into()).spawn(load)?,
-        ];
         Ok(Self {
-            commits: Some(commits),
-            loads: Some(loads),
-            done,
-            threads,
-            newest: BatchId(0),
-            durable: BatchId(0),
-            held: VecDeque::new(),
+            batches,
+            loads,
+            answers,
+            threads: vec![committer, loader],
+            emitted: BatchId(0),
+            persisted: BatchId(0),
+            failed: false,
+            held: Queue::new(LOADS),
+            known: VecDeque::new(),
         })
     }
 
-    /// Hands a batch over. The core gives no more at once than there is room for.
-    pub fn persist(&mut self, batch: Batch) {
-        self.newest = batch.id;
-        if let Some(commits) = &self.commits {
-            // A committing thread that ended has said why.
-            let _ended = commits.try_send(batch);
+    pub(crate) fn persist(&mut self, batch: Batch) {
+        let id = batch.id;
+        self.emitted = id;
+        // Full means that the core has more batches open than it may. Waiting would stop the loop, so nothing more
+        // is promised; that is always safe.
+        if self.failed || self.batches.try_send(batch).is_err() {
+            debug_assert!(self.failed, "more batches than the core may have open");
+            self.fail(id);
         }
     }
 
-    /// Hands a question over, once what it must see is committed.
-    pub fn load(&mut self, load: LoadId, range: KeyRange) {
-        self.held.push_back((self.newest, load, range));
-        self.release();
-    }
-
-    fn release(&mut self) {
-        while let Some((batch, load, range)) = self.held.pop_front_if(|(batch, _, _)| *batch <= self.durable)
-        {
-            let Some(loads) = &self.loads else { return };
-            if let Err(std::sync::mpsc::TrySendError::Full((load, range))) = loads.try_send((load, range)) {
-                self.held.push_front((batch, load, range));
-                return;
-            }
+    pub(crate) fn load(&mut self, load: LoadId, range: KeyRange) {
+        if self.persisted >= self.emitted {
+            self.send_load(load, range);
+        } else if self.failed {
+            // What this load must see may never be there.
+            self.known.push_back(Input::Loaded { load, answer: Answer::Damaged });
+        } else if self.held.push(Held { after: self.emitted, load, range }).is_err() {
+            debug_assert!(false, "more loads than the core may have open");
+            self.known.push_back(Input::Loaded { load, answer: Answer::Damaged });
         }
     }
 
-    /// What the threads have done since, as a fact for the core.
-    pub fn take_done(&mut self) -> Option<Input<'static>> {
-        let input = match self.done.try_recv().ok()? {
+    fn send_load(&mut self, load: LoadId, range: KeyRange) {
+        if self.loads.try_send((load, range)).is_err() {
+            debug_assert!(false, "more loads than the core may have open");
+            self.known.push_back(Input::Loaded { load, answer: Answer::Damaged });
+        }
+    }
+
+    fn fail(&mut self, batch: BatchId) {
+        self.failed = true;
+        self.known.push_back(Input::PersistFailed { batch });
+        while let Some(held) = self.held.pop() {
+            self.known.push_back(Input::Loaded { load: held.load, answer: Answer::Damaged });
+        }
+    }
+
+    /// The next answer of the store, if there is one.
+    pub(crate) fn next(&mut self) -> Option<Input<'static>> {
+        if let Some(known) = self.known.pop_front() {
+            return Some(known);
+        }
+        match self.answers.try_recv().ok()? {
             Done::Persisted(batch) => {
-                self.durable = batch;
-                Input::Persisted { batch }
+                self.persisted = self.persisted.max(batch);
+                while self.held.front().is_some_and(|held| held.after <= self.persisted) {
+                    if let Some(held) = self.held.pop() {
+                        self.send_load(held.load, held.range);
+                    }
+                }
+                Some(Input::Persisted { batch })
             }
-            Done::Failed(batch) => Input::PersistFailed { batch },
-            Done::Loaded(load, answer) => Input::Loaded { load, answer },
-        };
-        self.release();
-        Some(input)
+            Done::Failed(batch) => {
+                self.fail(batch);
+                self.known.pop_front()
+            }
+            Done::Loaded(load, answer) => Some(Input::Loaded { load, answer }),
+        }
     }
 
-    /// Ends both threads: everything that was handed over is committed, and the store is closed.
-    pub fn close(&mut self) {
-        self.commits = None;
-        self.loads = None;
-        // A thread that still has something to say must not wait for a loop that has ended.
-        while self.threads.iter().any(|thread| !thread.is_finished()) {
-            let _answer = self.done.recv_timeout(std::time::Duration::from_millis(1));
-        }
-        for thread in self.threads.drain(..) {
-            let _panicked = thread.join();
+    /// Commits what was handed over, closes the store, ends both threads. Waits for the disk as long as it takes.
+    pub(crate) fn close(self) {
+        let Self { batches, loads, answers, threads, .. } = self;
+        drop((batches, loads, answers));
+        for thread in threads {
+            // A panic there is known through the bell.
+            let _ = thread.join();
         }
     }
 }
 
-impl Drop for Disk {
-    fn drop(&mut self) {
-        self.close();
+fn commit<S: Store>(mut store: S, batches: &Receiver<Batch>, done: &SyncSender<Done>, bell: Arc<Bell>) {
+    let watchman = Watchman(bell);
+    let mut group = Vec::new();
+    let mut failed = false;
+    while let Ok(first) = batches.recv() {
+        group.push(first);
+        // At most what the channel holds, so that a flood cannot keep this from committing.
+        group.extend(batches.try_iter().take(COMMITS));
+        let (oldest, newest) = (group.first().map(|batch| batch.id), group.last().map(|batch| batch.id));
+        failed = failed || store.commit(&group).is_err();
+        group.clear();
+        let answer = if failed { oldest.map(Done::Failed) } else { newest.map(Done::Persisted) };
+        // No receiver: the loop has ended and wants only that everything is committed.
+        if let Some(answer) = answer
+            && done.send(answer).is_ok()
+        {
+            watchman.0.ring();
+        }
+    }
+    if !failed {
+        store.close();
+    }
+}
+
+fn load<L: Loader>(
+    mut loader: L,
+    loads: &Receiver<(LoadId, KeyRange)>,
+    done: &SyncSender<Done>,
+    bell: Arc<Bell>,
+) {
+    let watchman = Watchman(bell);
+    while let Ok((load, range)) = loads.recv() {
+        let answer = loader.load(&range);
+        if done.send(Done::Loaded(load, answer)).is_err() {
+            return;
+        }
+        watchman.0.ring();
     }
 }

@@ -1,137 +1,119 @@
-//! What a front end holds of a running driver.
+//! The front end's side of a running driver.
 
-use crate::limits::{COMMANDS, EVENTS};
-use mio::Waker;
-use peerlink_core::api::{Command, Event, Refused, Stats};
+use crate::bell::Bell;
+use crate::limits::REPLIES;
+use crate::shell::Carried;
+use peerlink_core::api::{Command, Refusal, Refused, Stats};
+use std::io;
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-/// The driver has ended.
+/// The driver has ended, or one of its threads panicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the node has stopped")]
+#[error("the node is not running any more")]
 pub struct Gone;
 
-pub(crate) enum Job {
-    Command(Command, SyncSender<Result<(), Refused>>),
-    Stats(SyncSender<Stats>),
+/// Why a driver did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("more than {} addresses to listen on", crate::limits::LISTENERS)]
+    TooManyListeners,
+    #[error("the system refused what a node needs: {0}")]
+    System(#[from] io::Error),
 }
 
-/// Commands to a running node, from any thread.
-#[derive(Debug, Clone)]
-pub struct Handle {
-    jobs: SyncSender<Job>,
-    waker: Arc<Waker>,
-    listening: Arc<[SocketAddr]>,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+/// What the loop is asked.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Command(Box<Command>, SyncSender<Result<(), Box<Refused>>>),
+    Stats(SyncSender<(Stats, Carried)>),
+    /// End now: the machine would not stop by itself.
+    Halt,
 }
 
-impl std::fmt::Debug for Job {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Job")
+#[derive(Debug)]
+struct Front {
+    requests: SyncSender<Request>,
+    bell: Arc<Bell>,
+    listen: Vec<SocketAddr>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.bell.abandon();
     }
 }
+
+/// Commands a running node. Clones are the same node; when the last is dropped, the node shuts down by itself.
+#[derive(Debug, Clone)]
+pub struct Handle(Arc<Front>);
 
 impl Handle {
-    pub(crate) fn new(waker: Arc<Waker>, listening: Vec<SocketAddr>) -> (Self, Receiver<Job>) {
-        let (jobs, receiver) = sync_channel(COMMANDS);
-        (Self { jobs, waker, listening: listening.into(), thread: Arc::default() }, receiver)
+    pub(crate) fn new(
+        requests: SyncSender<Request>,
+        bell: Arc<Bell>,
+        listen: Vec<SocketAddr>,
+        thread: JoinHandle<()>,
+    ) -> Self {
+        Self(Arc::new(Front { requests, bell, listen, thread: Mutex::new(Some(thread)) }))
     }
 
-    pub(crate) fn runs(&self, thread: JoinHandle<()>) {
-        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+    fn ask<T>(&self, request: impl FnOnce(SyncSender<T>) -> Request) -> Result<T, Gone> {
+        let (reply, answer) = sync_channel(REPLIES);
+        self.0.requests.send(request(reply)).map_err(|_| Gone)?;
+        self.0.bell.ring();
+        answer.recv().map_err(|_| Gone)
     }
 
-    fn ask<T>(&self, job: impl FnOnce(SyncSender<T>) -> Job) -> Result<T, Gone> {
-        let (answer, answered) = sync_channel(1);
-        self.jobs.send(job(answer)).map_err(|_| Gone)?;
-        self.waker.wake().map_err(|_| Gone)?;
-        answered.recv().map_err(|_| Gone)
-    }
-
-    /// Gives a command to the node and waits for its answer (not for what it leads to: that comes as events).
+    /// Asks the node for something, and waits for its answer (not for the disk: that comes as an event).
     ///
     /// # Errors
-    /// `Gone` if the driver has ended. The inner result is the node's.
+    /// `Gone` outside if the node has ended; inside, the command, whole, and why it was refused.
     pub fn command(&self, command: Command) -> Result<Result<(), Refused>, Gone> {
-        self.ask(|answer| Job::Command(command, answer))
+        let answer = self.ask(|reply| Request::Command(Box::new(command), reply))?;
+        Ok(answer.map_err(|refused| *refused))
     }
 
-    /// The node's counters; zeros if it has ended.
+    /// What the node counted since its start; zeros if it has ended.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.ask(Job::Stats).unwrap_or_default()
+        self.ask(Request::Stats).unwrap_or_default().0
     }
 
-    /// The addresses that are listened on, with their real ports.
+    /// What its driver counted since its start; zeros if it has ended.
+    #[must_use]
+    pub fn carried(&self) -> Carried {
+        self.ask(Request::Stats).unwrap_or_default().1
+    }
+
+    /// Where the node listens, ports filled in.
     #[must_use]
     pub fn listen_addresses(&self) -> Vec<SocketAddr> {
-        self.listening.to_vec()
+        self.0.listen.clone()
     }
 
-    /// Says goodbye to every peer, makes everything durable, closes the store, and waits for all of it.
+    /// Stops in good order: everything durable, sessions closed, store closed, threads ended. Waits for the disk as
+    /// long as it takes. Called twice, or by two, each call returns when the node has ended. Events then end with
+    /// `Stopped`; without it, a thread of the driver panicked.
     pub fn shutdown(&self) {
-        let _ended_already = self.command(Command::Shutdown);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let _panicked = thread.join();
+        match self.command(Command::Shutdown) {
+            Ok(Ok(()) | Err(Refused { why: Refusal::Stopping, .. })) | Err(Gone) => {}
+            Ok(Err(_)) => {
+                // An error says that the loop has ended already.
+                let _ = self.0.requests.send(Request::Halt);
+                self.0.bell.ring();
+            }
         }
-    }
-}
-
-/// What a front end is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    Event(Event),
-    /// The front end was slow, and events are missing here. The store is the truth.
-    Lagged,
-}
-
-/// The stream of events. Bounded: events are hints, and a slow reader is told that it missed some.
-#[derive(Debug)]
-pub struct Events(Receiver<Notice>);
-
-impl Events {
-    /// The next notice; `None` when the driver has ended.
-    #[must_use]
-    pub fn recv(&self) -> Option<Notice> {
-        self.0.recv().ok()
-    }
-
-    /// The next notice within this time.
-    ///
-    /// # Errors
-    /// `Gone` if the driver has ended.
-    pub fn recv_timeout(&self, within: Duration) -> Result<Option<Notice>, Gone> {
-        match self.0.recv_timeout(within) {
-            Ok(notice) => Ok(Some(notice)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(Gone),
-        }
-    }
-}
-
-/// The driver's end of the stream of events.
-#[derive(Debug)]
-pub(crate) struct Announcer {
-    notices: SyncSender<Notice>,
-    missed: bool,
-}
-
-impl Announcer {
-    pub(crate) fn new() -> (Self, Events) {
-        let (notices, receiver) = sync_channel(EVENTS);
-        (Self { notices, missed: false }, Events(receiver))
-    }
-
-    pub(crate) fn tell(&mut self, event: Event) {
-        if self.missed && self.notices.try_send(Notice::Lagged).is_ok() {
-            self.missed = false;
-        }
-        if self.missed || matches!(self.notices.try_send(Notice::Event(event)), Err(TrySendError::Full(_))) {
-            self.missed = true;
+        // Held while joining, so that a second caller waits too.
+        let mut thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            // A panic is told by the missing `Stopped`.
+            let _ = thread.join();
         }
     }
 }
