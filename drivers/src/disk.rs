@@ -137,6 +137,11 @@ impl Disk {
         }
     }
 
+    /// An answer waits that no thread will ring for.
+    pub(crate) fn has_known(&self) -> bool {
+        !self.known.is_empty()
+    }
+
     /// Commits what was handed over, closes the store, ends both threads. Waits for the disk as long as it takes.
     pub(crate) fn close(self) {
         let Self { batches, loads, answers, threads, .. } = self;

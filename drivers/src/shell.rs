@@ -104,9 +104,8 @@ impl<M: Machine> Shell<M> {
         self.bell.heard();
         for round in 0..TURN_ROUNDS {
             let now = clock();
-            let any = self.facts(now, carrier);
+            let any = self.facts(now, carrier) | self.answers(now);
             if round == 0 {
-                self.answers(now);
                 self.asked(now, carrier);
                 if self.machine.deadline().is_some_and(|due| due <= now) {
                     self.machine.handle(now, Input::Tick);
@@ -137,10 +136,18 @@ impl<M: Machine> Shell<M> {
         sent || self.halted || self.bell.died()
     }
 
-    fn answers(&mut self, now: Instant) {
+    fn answers(&mut self, now: Instant) -> bool {
+        let mut any = false;
         while let Some(answer) = self.disk.next() {
             self.fact(now, answer);
+            any = true;
         }
+        any
+    }
+
+    /// Something is left to tell the machine without waiting.
+    pub(crate) fn has_work(&self) -> bool {
+        self.disk.has_known()
     }
 
     fn asked(&mut self, now: Instant, carrier: &impl Carrier) {

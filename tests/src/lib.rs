@@ -1,1 +1,5 @@
+//! What whole-system tests share.
+
 #![forbid(unsafe_code)]
+
+pub mod conformance;

@@ -132,7 +132,7 @@ impl<M: Machine> Loop<M> {
     /// How long to wait for sockets: not at all if work is left, else until the first timer, in whole milliseconds
     /// rounded up, because the system counts in those and a wait that ends too early would be a busy loop.
     fn timeout(&self) -> Option<Duration> {
-        if self.net.has_work() {
+        if self.net.has_work() || self.shell.has_work() {
             return Some(Duration::ZERO);
         }
         if self.shell.is_stuck() {

@@ -1,0 +1,144 @@
+//! Real nodes on a driver: two people talk.
+
+use super::memory::{Disk, Memory};
+use super::{DriverUnderTest, FAILSAFE, loopback};
+use bytes::Bytes;
+use peerlink_core::api::{Command, Event, Refusal};
+use peerlink_core::bounded::List;
+use peerlink_core::identity::IdentitySecret;
+use peerlink_core::ids::{CallerId, Name, PeerId};
+use peerlink_core::record::RESTORE_END;
+use peerlink_core::ticket::{Ticket, TicketSecret};
+use peerlink_core::time::WallClock;
+use peerlink_core::{Config, Restore};
+use peerlink_drivers::{Events, Handle, Notice, clock};
+use std::net::SocketAddr;
+
+/// One running profile.
+#[derive(Debug)]
+pub struct Person {
+    pub handle: Handle,
+    pub events: Events,
+    pub peer: PeerId,
+    pub memory: Memory,
+}
+
+impl Person {
+    /// Starts from what `memory` holds. `seed` names the person.
+    pub fn start<D: DriverUnderTest>(seed: u8, start: u8, memory: &Memory, listen: SocketAddr) -> Self {
+        let secret = IdentitySecret::new([seed; 32]).expect("a valid seed");
+        let mut entropy = [seed; 32];
+        entropy[0] = start;
+        let mut restore = Restore::new(Config::default(), &secret, entropy);
+        for (key, value) in memory.records() {
+            if key.first().is_some_and(|table| *table < RESTORE_END) {
+                restore.record(&key, &value).expect("what was stored is readable");
+            }
+        }
+        let node = restore.start(clock::now(), clock::wall()).expect("the store is whole");
+        let peer = node.peer();
+        let (handle, events) =
+            D::start(node, memory.clone(), memory.clone(), &[listen]).expect("the driver starts");
+        let person = Self { handle, events, peer, memory: memory.clone() };
+        person.until("ready", |event| matches!(event, Event::Ready).then_some(()));
+        person
+    }
+
+    /// Waits for an event.
+    pub fn until<T>(&self, what: &str, mut found: impl FnMut(&Event) -> Option<T>) -> T {
+        loop {
+            match self.events.recv_timeout(FAILSAFE) {
+                Ok(Some(Notice::Event(event))) => {
+                    if let Some(found) = found(&event) {
+                        return found;
+                    }
+                }
+                Ok(Some(Notice::Lagged)) => {}
+                Ok(None) => panic!("{what} did not happen"),
+                Err(gone) => panic!("{what}: {gone}"),
+            }
+        }
+    }
+
+    pub fn command(&self, command: Command) {
+        self.handle.command(command).expect("the driver runs").expect("not refused");
+    }
+
+    pub fn send(&self, to: PeerId, caller: u8, text: &str) {
+        let body = Bytes::copy_from_slice(text.as_bytes());
+        self.command(Command::Send { peer: to, caller: CallerId([caller; 16]), fresh: true, body });
+    }
+
+    /// Waits for the next message.
+    #[must_use]
+    pub fn message(&self) -> String {
+        self.until("message", |event| match event {
+            Event::Received { body, .. } => Some(String::from_utf8_lossy(body).into_owned()),
+            _ => None,
+        })
+    }
+
+    pub fn delivered(&self) {
+        self.until("delivery", |event| matches!(event, Event::Delivered { .. }).then_some(()));
+    }
+
+    /// Makes `other` a contact, by a ticket.
+    pub fn befriend(&self, other: &Self) {
+        let secret = TicketSecret([9; 16]);
+        let expires = WallClock(clock::wall().0 + 3_600_000);
+        self.command(Command::Invite { secret, expires });
+        self.until("invitation", |event| matches!(event, Event::InviteStored { .. }).then_some(()));
+        let addresses = List::of(self.handle.listen_addresses());
+        let ticket = Ticket { peer: self.peer, secret, nickname: None, expires, addresses };
+        let petname = Name::new("inviter").expect("a name");
+        other.command(Command::Add { ticket: Box::new(ticket), petname });
+        for person in [self, other] {
+            person.until("session", |event| matches!(event, Event::Connected { .. }).then_some(()));
+        }
+    }
+}
+
+/// A conversation over real sockets; one side stops and starts again, and what was written meanwhile arrives.
+pub fn two_nodes_talk_and_go_on_after_a_restart<D: DriverUnderTest>() {
+    let (alice, bob_store) = (Person::start::<D>(1, 0, &Memory::default(), loopback()), Memory::default());
+    let bob = Person::start::<D>(2, 0, &bob_store, loopback());
+    alice.befriend(&bob);
+    let large = "x".repeat(60_000);
+    bob.send(alice.peer, 1, "hello");
+    bob.send(alice.peer, 2, &large);
+    assert_eq!(alice.message(), "hello");
+    assert!(alice.message() == large);
+    bob.delivered();
+    alice.send(bob.peer, 3, "good day");
+    assert_eq!(bob.message(), "good day");
+    alice.delivered();
+
+    let address = bob.handle.listen_addresses()[0];
+    bob.handle.shutdown();
+    bob.until("stop", |event| matches!(event, Event::Stopped).then_some(()));
+    assert_eq!(bob_store.closed(), 1);
+    alice.until("goodbye", |event| matches!(event, Event::Disconnected { .. }).then_some(()));
+    alice.send(bob.peer, 4, "while you were away");
+    let bob = Person::start::<D>(2, 1, &bob_store, address);
+    bob.command(Command::Reach { peer: alice.peer });
+    assert_eq!(bob.message(), "while you were away");
+    alice.delivered();
+    alice.handle.shutdown();
+    bob.handle.shutdown();
+    assert_eq!(alice.handle.carried().streams, 0);
+}
+
+/// `StoreFailed` is told, commands come back refused, and the node still stops.
+pub fn a_failed_store_still_refuses_and_stops<D: DriverUnderTest>() {
+    let memory = Memory::default();
+    let alice = Person::start::<D>(1, 0, &memory, loopback());
+    memory.set(Disk::Fails);
+    let invite =
+        Command::Invite { secret: TicketSecret([1; 16]), expires: WallClock(clock::wall().0 + 60_000) };
+    alice.command(invite.clone());
+    alice.until("failure", |event| matches!(event, Event::StoreFailed).then_some(()));
+    let refused = alice.handle.command(invite.clone()).expect("the driver runs").expect_err("refused");
+    assert_eq!((refused.command, refused.why), (invite, Refusal::StoreFailed));
+    alice.handle.shutdown();
+    alice.until("stop", |event| matches!(event, Event::Stopped).then_some(()));
+}
