@@ -115,7 +115,7 @@ impl Disk {
     }
 
     /// The next answer of the store, if there is one.
-    pub(crate) fn next(&mut self) -> Option<Input<'static>> {
+    pub(crate) fn take_done(&mut self) -> Option<Input<'static>> {
         if let Some(known) = self.known.pop_front() {
             return Some(known);
         }

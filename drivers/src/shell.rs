@@ -138,7 +138,7 @@ impl<M: Machine> Shell<M> {
 
     fn answers(&mut self, now: Instant) -> bool {
         let mut any = false;
-        while let Some(answer) = self.disk.next() {
+        while let Some(answer) = self.disk.take_done() {
             self.fact(now, answer);
             any = true;
         }
