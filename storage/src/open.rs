@@ -17,7 +17,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The engine's directory, and the one in which it is made.
 const DB: &str = "db";
@@ -30,32 +29,9 @@ pub(crate) struct Shared {
     pub(crate) records: Keyspace,
     pub(crate) db: Database,
     pub(crate) witness: Witness,
-    /// Set when everything in the journals is in tables too, and nothing will be written any more.
-    pub(crate) flushed: Arc<AtomicBool>,
-    _trim: Trim,
+    /// The engine's directory.
+    pub(crate) dir: PathBuf,
     _lock: File,
-}
-
-/// Empties journals that an orderly close made needless, once the engine has let go of them. The engine would read
-/// all of them at its next start, item by item, to find that it needs none; it does the same to older journals.
-#[derive(Debug)]
-struct Trim {
-    db: PathBuf,
-    flushed: Arc<AtomicBool>,
-}
-
-impl Drop for Trim {
-    fn drop(&mut self) {
-        if self.flushed.load(Ordering::Acquire) {
-            // One that stays as it was only makes the next start slower.
-            for journal in journal::journals(&self.db).unwrap_or_default() {
-                let _ = OpenOptions::new().write(true).open(journal).and_then(|file| {
-                    file.set_len(0)?;
-                    file.sync_all()
-                });
-            }
-        }
-    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -92,9 +68,7 @@ pub fn open(path: &Path) -> Result<Opened, OpenError> {
         create(path, &db)?;
     }
     let (engine, records) = open_engine(path, &db)?;
-    let flushed = Arc::new(AtomicBool::new(false));
-    let trim = Trim { db, flushed: flushed.clone() };
-    let shared = Shared { records, db: engine, witness, flushed, _trim: trim, _lock: lock };
+    let shared = Shared { records, db: engine, witness, dir: db, _lock: lock };
     let commits = check_after(path, &shared, marked, seen.unwrap_or(0))?;
     shared.witness.saw(commits).and_then(|()| shared.witness.sync()).map_err(io)?;
     if !marked {

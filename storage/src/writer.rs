@@ -1,15 +1,16 @@
 //! The writing side: several of the core's batches become one atomic commit with one `fsync`.
 
 use crate::error::{describe, panic_text};
+use crate::journal;
 use crate::limits;
 use crate::open::Shared;
 use bytes::Bytes;
 use fjall::{AbstractTree, PersistMode};
 use peerlink_core::api::{Batch, Store, StoreError};
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Where the store counts its commits: behind every table of the core, and never shown to it.
@@ -129,6 +130,19 @@ impl Writer {
         let in_tables = tree.get_highest_persisted_seqno();
         Ok(tree.sealed_memtable_count() == 0 && in_tables == tree.get_highest_seqno())
     }
+
+    /// The engine would read all of its journals at the next start, item by item, to find that tables hold everything.
+    /// It removes older journals for the same reason. Nothing writes to them any more: this writer was the only one.
+    fn empty_journals(&self) {
+        for journal in journal::journals(&self.shared.dir).unwrap_or_default() {
+            let emptied = OpenOptions::new().write(true).open(journal).and_then(|file| {
+                file.set_len(0)?;
+                file.sync_all()
+            });
+            // One that stays as it was only makes the next start slower.
+            let _ = emptied;
+        }
+    }
 }
 
 impl Store for Writer {
@@ -151,6 +165,8 @@ impl Store for Writer {
         // What could not be flushed is in the journal, and the next start replays it.
         let flushed = catch_unwind(AssertUnwindSafe(|| self.flush()));
         let _ = self.shared.witness.sync();
-        self.shared.flushed.store(matches!(flushed, Ok(Ok(true))), Ordering::Release);
+        if matches!(flushed, Ok(Ok(true))) {
+            self.empty_journals();
+        }
     }
 }

@@ -126,6 +126,32 @@ fn everything_dropped_the_store_can_be_opened_again_and_not_before() {
 }
 
 #[test]
+fn an_orderly_close_leaves_nothing_to_replay_even_while_readers_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal_bytes = || {
+        let files = std::fs::read_dir(dir.path().join("db")).unwrap().map(Result::unwrap);
+        let journals = files.filter(|file| file.path().extension().is_some_and(|end| end == "jnl"));
+        journals.map(|file| file.metadata().unwrap().len()).sum::<u64>()
+    };
+    let mut next = 1;
+    for round in 0..4 {
+        let (mut writer, mut pages, reader) = open(dir.path());
+        assert_eq!(entries(&mut pages, 1).len() as u64, next - 1, "round {round}");
+        for _ in 0..20 {
+            writer.commit(&[batch(next, vec![put(entry_key(1, next), [b'x'; 900])])]).unwrap();
+            next += 1;
+        }
+        assert!(journal_bytes() > 18_000);
+        if round != 1 {
+            writer.close();
+            assert_eq!(journal_bytes(), 0);
+        }
+        assert_eq!(entries(&mut pages, 1).len() as u64, next - 1, "readers read on");
+        drop((writer, pages, reader));
+    }
+}
+
+#[test]
 fn files_and_directories_are_the_owners_alone() {
     use std::os::unix::fs::PermissionsExt;
     fn walk(dir: &std::path::Path, wrong: &mut Vec<String>) {
