@@ -26,6 +26,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // A crash must not leave keys and messages in a core file.
+    // What a library creates is private as well.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     let _best_effort = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     let args = match Args::try_parse() {

@@ -52,3 +52,28 @@ fn a_planted_change_of_the_contract_is_caught() {
         assert_eq!(check(&quoted(&changed)).len(), 1);
     }
 }
+
+/// What stands in backquotes and looks like a path in the project is one.
+pub(crate) fn check_paths(document: &str, text: &str, tree: &super::tree::Tree) -> Vec<String> {
+    let roots = ["core/", "drivers/", "storage/", "sim/", "cli/", "tests/", ".ci/"];
+    let quoted = text.split('`').skip(1).step_by(2);
+    let paths = quoted.filter(|word| {
+        let begins = roots.iter().any(|root| word.starts_with(root) && word.len() > root.len());
+        begins && !word.contains([' ', '\n'])
+    });
+    let exists = |path: &str| {
+        tree.texts
+            .iter()
+            .any(|(found, _)| found == path || found.starts_with(&format!("{}/", path.trim_end_matches('/'))))
+    };
+    paths.filter(|path| !exists(path)).map(|path| format!("{document}: `{path}` is not there")).collect()
+}
+
+#[test]
+fn a_planted_path_to_nowhere_is_caught() {
+    let tree =
+        super::tree::Tree { texts: vec![("core/src/a/b.rs".into(), String::new())], sources: Vec::new() };
+    let wrong = |text: &str| check_paths("README.md", text, &tree).len();
+    assert_eq!(wrong("see `core/src/b.rs`"), 1);
+    assert_eq!(wrong("see `core/src/a/b.rs`, `core/src/a/`, `core/`, `cli → core`, `a/b.rs`"), 0);
+}

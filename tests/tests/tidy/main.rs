@@ -88,3 +88,18 @@ fn every_member_runs_tests() {
         |member: &String| members::check(member, tree.text(&format!("{member}/Cargo.toml")), &tree.sources);
     nothing_wrong(members.iter().flat_map(check).collect());
 }
+
+#[test]
+fn the_readme_quotes_the_contract() {
+    nothing_wrong(contract::check(Tree::read().text("README.md")));
+}
+
+/// A document that names a file which is gone misleads.
+#[test]
+fn documents_name_files_that_exist() {
+    let tree = Tree::read();
+    let documents = ["README.md", "ARCHITECTURE.md"];
+    nothing_wrong(
+        documents.iter().flat_map(|path| contract::check_paths(path, tree.text(path), &tree)).collect(),
+    );
+}
