@@ -13,6 +13,7 @@ pub enum Disk {
     Works,
     /// Every commit waits until this changes.
     Stuck,
+    /// The next commit fails; those after it would not.
     Fails,
     Panics,
 }
@@ -78,7 +79,10 @@ impl Store for Memory {
         }
         state.commits.push(batches.iter().map(|batch| batch.id).collect());
         match state.disk {
-            Disk::Fails => return Err(StoreError("the test says so".to_owned())),
+            Disk::Fails => {
+                state.disk = Disk::Works;
+                return Err(StoreError("the test says so".to_owned()));
+            }
             Disk::Panics => panic!("the test says so"),
             Disk::Works | Disk::Stuck => {}
         }

@@ -54,6 +54,7 @@ macro_rules! conformance {
             a_close_that_flushes_sends_everything_and_ends,
             a_close_that_aborts_ends_at_once,
             a_flush_that_nobody_reads_ends_in_time,
+            a_shutdown_sends_what_was_handed_over,
             a_refused_dial_is_told,
             a_dial_into_nothing_times_out,
             a_dial_that_is_closed_ends_once,
@@ -71,6 +72,7 @@ macro_rules! conformance {
             a_stuck_disk_stops_nothing_and_what_queued_shares_one_commit,
             a_load_does_not_wait_for_a_later_batch,
             a_failed_commit_ends_promises_and_nothing_else,
+            what_queued_behind_a_failed_commit_fails_too,
             shutdown_commits_and_closes_the_store_first,
             a_store_that_panics_is_gone_not_silent,
         );

@@ -95,7 +95,6 @@ pub fn a_failed_commit_ends_promises_and_nothing_else<D: DriverUnderTest>() {
     script.say(&handle, [persist(2), load(1)]);
     script.wait(&Fact::PersistFailed(BatchId(2)));
     script.wait(&Fact::Loaded(LoadId(1), Answer::Damaged));
-    memory.set(Disk::Works);
     script.say(&handle, [persist(3), load(2)]);
     script.wait(&Fact::PersistFailed(BatchId(3)));
     script.wait(&Fact::Loaded(LoadId(2), Answer::Damaged));
@@ -113,6 +112,23 @@ pub fn a_failed_commit_ends_promises_and_nothing_else<D: DriverUnderTest>() {
     handle.shutdown();
     assert_eq!(events.recv(), Some(Notice::Event(Event::Stopped)));
     assert_eq!(memory.closed(), 0, "a failed store is not tidied");
+}
+
+/// What queued behind the commit that fails is not committed either: it would stand on what may not be there.
+pub fn what_queued_behind_a_failed_commit_fails_too<D: DriverUnderTest>() {
+    let (script, memory) = (Script::default(), Memory::default());
+    memory.set(Disk::Stuck);
+    let (handle, _events) = start::<D>(&script, &memory);
+    script.say(&handle, [persist(1)]);
+    memory.wait_begun(1);
+    script.say(&handle, [persist(2), load(1)]);
+    memory.set(Disk::Fails);
+    script.wait(&Fact::PersistFailed(BatchId(1)));
+    script.wait(&Fact::PersistFailed(BatchId(2)));
+    script.wait(&Fact::Loaded(LoadId(1), Answer::Damaged));
+    assert_eq!(memory.commits(), [ids(&[1])]);
+    handle.shutdown();
+    assert!(memory.records().is_empty());
 }
 
 /// When shutdown returns, or `Stopped` is told, everything is committed and the store is closed.

@@ -217,6 +217,21 @@ pub fn a_flush_that_nobody_reads_ends_in_time<D: DriverUnderTest>() {
     script.assert_last_words();
 }
 
+/// The last bytes of a stream that was closed just before the end still go out.
+pub fn a_shutdown_sends_what_was_handed_over<D: DriverUnderTest>() {
+    let script = Script::default();
+    let (handle, _events) = start::<D>(&script);
+    let mut peer = dialled(&script, &handle);
+    let sent = pattern(LARGE);
+    script.say(&handle, [write(DIALLED, &sent), Output::Close { stream: DIALLED, flush: true }]);
+    let stopping = std::thread::spawn(move || handle.shutdown());
+    let mut got = Vec::new();
+    peer.read_to_end(&mut got).expect("ends in good order");
+    assert!(got == sent);
+    drop(peer);
+    stopping.join().expect("shutdown returns");
+}
+
 pub fn a_refused_dial_is_told<D: DriverUnderTest>() {
     let script = Script::default();
     let (handle, _events) = start::<D>(&script);
@@ -355,13 +370,14 @@ pub fn a_taken_port_is_an_error<D: DriverUnderTest>() {
     assert!(matches!(started, Err(StartError::Listen { address: told, .. }) if told == address));
 }
 
-/// A timer is never early, and needs nothing else to happen.
+/// A timer is never early, needs nothing else to happen, and is waited for in silence.
 pub fn a_deadline_brings_a_tick_and_not_before<D: DriverUnderTest>() {
     let script = Script::default();
     let (handle, _events) = start::<D>(&script);
-    let due = clock::now() + Duration::from_micros(50_300);
+    let due = clock::now() + Duration::from_micros(50_950);
     script.set_deadline(Some(due));
     poke(&handle);
+    let polls = script.polls();
     let at = script.until("tick", |state| {
         state.facts.iter().find_map(|fact| match fact {
             Fact::Tick(at) => Some(*at),
@@ -369,6 +385,7 @@ pub fn a_deadline_brings_a_tick_and_not_before<D: DriverUnderTest>() {
         })
     });
     assert!(at >= due);
+    assert!(script.polls() - polls <= 8, "{} polls for one timer", script.polls() - polls);
     handle.shutdown();
 }
 
