@@ -312,7 +312,7 @@ impl Plan {
         let most = if self.chance(50_000) { 1500 } else { 100 };
         self.scenario.messages = self.scaled(4, most) as u32;
         self.scenario.long = if self.chance(500_000) { self.scaled(5_000, 300_000) } else { 0 };
-        if self.chance(10_000) {
+        if self.chance(4_000) {
             (self.scenario.flood, self.scenario.messages, self.scenario.long) = (true, 400, MILLION);
             let (host, at) = (self.host(), self.between(1, self.scenario.healed));
             let op = Op::SlowDisk { host, commit: 2 * MICROS_PER_SECOND, lasts: 20 * MICROS_PER_SECOND };

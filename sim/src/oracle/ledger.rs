@@ -10,7 +10,7 @@ use peerlink_core::record::{
     Contact, Conversation, Counters, Entry, Feed, Invite, Key, KeyBytes, Kind, OrderKey, Place, Profile,
     Range, Record as _, Table,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the oracle keeps of an entry; its body stays on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub(super) struct Ledger {
     orders: BTreeMap<OrderKey, FeedNo>,
     arrivals: BTreeMap<u64, Place>,
     callers: BTreeMap<(ConversationNo, CallerId), Place>,
+    /// Messages of each feed.
+    texts: BTreeMap<FeedNo, u64>,
 }
 
 /// What one batch touched.
@@ -187,9 +189,11 @@ impl Ledger {
             arrival: entry.arrival,
             body: *blake3::hash(&entry.body).as_bytes(),
         };
-        if let Some(before) = self.entries.insert((feed, seq), kept)
-            && before != kept
-        {
+        let before = self.entries.insert((feed, seq), kept);
+        if before.is_none() && kept.kind == Kind::Text {
+            *self.texts.entry(feed).or_default() += 1;
+        }
+        if before.is_some_and(|before| before != kept) {
             let what = format!("entry {seq} of feed {feed} was stored again, as arrival {}", kept.arrival);
             return Err(wrong(Check::ExactlyOnce, what));
         }
@@ -289,9 +293,9 @@ impl Ledger {
                 return Err(wrong(Check::EvidenceGrows, "what was received or read became less"));
             }
         }
-        for no in
-            touched.entries.iter().filter_map(|(feed, _)| self.feeds.get(feed)).map(|feed| feed.conversation)
-        {
+        let touched = touched.entries.iter().filter_map(|(feed, _)| self.feeds.get(feed));
+        let touched: BTreeSet<ConversationNo> = touched.map(|feed| feed.conversation).collect();
+        for no in touched {
             let texts = self.texts(|feed| feed.conversation == no && !feed.mine);
             if self.conversations.get(&no).is_none_or(|conversation| conversation.received != texts) {
                 return Err(wrong(
@@ -410,11 +414,8 @@ impl Ledger {
     }
 
     fn texts(&self, which: impl Fn(&Feed) -> bool) -> u64 {
-        let counts = |(no, feed): (&FeedNo, &Feed)| {
-            let entries = self.entries.range((*no, 0)..=(*no, u64::MAX));
-            if which(feed) { entries.filter(|(_, kept)| kept.kind == Kind::Text).count() as u64 } else { 0 }
-        };
-        self.feeds.iter().map(counts).sum()
+        let feeds = self.feeds.iter().filter(|(_, feed)| which(feed));
+        feeds.filter_map(|(no, _)| self.texts.get(no)).sum()
     }
 
     pub(super) fn received_texts(&self) -> u64 {
