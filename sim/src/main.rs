@@ -108,7 +108,7 @@ fn swarm(seeds: u64, options: &Options) -> ExitCode {
     print_report(&report, seconds);
     if let Some((seed, violation)) = &report.failure {
         println!("FAIL seed={seed} {violation}");
-        println!("cargo run --release -p peerlink-sim -- --seed {seed}");
+        println!("{}", replay_command(*seed, options));
         return ExitCode::FAILURE;
     }
     let (delivered, faults) = (report.delivered, report.faults.total());
@@ -118,6 +118,19 @@ fn swarm(seeds: u64, options: &Options) -> ExitCode {
     }
     println!("OK seeds={seeds} delivered={delivered} faults={faults}");
     ExitCode::SUCCESS
+}
+
+#[cfg(not(peerlink_planted))]
+fn replay_command(seed: u64, _options: &Options) -> String {
+    format!("cargo run --release -p peerlink-sim -- --seed {seed}")
+}
+
+#[cfg(peerlink_planted)]
+fn replay_command(seed: u64, options: &Options) -> String {
+    let names = peerlink_core::planted::Planted::ALL.iter().filter(|(_, bug)| Some(*bug) == options.planted);
+    let planted: String = names.map(|(name, _)| format!(" --planted {name}")).collect();
+    let build = "RUSTFLAGS=\"--cfg peerlink_planted\" cargo run --release --target-dir target/planted -p peerlink-sim";
+    format!("{build} -- --seed {seed}{planted}")
 }
 
 fn print_report(report: &Report, seconds: f64) {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use peerlink_core::api::Batch;
 use peerlink_core::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, InviteId, MessageRef, PeerId};
 use peerlink_core::record::{
-    Contact, Conversation, Counters, Entry, Feed, Invite, Key, KeyBytes, Kind, OrderKey, Place, Profile,
-    Range, Record as _, Table,
+    Contact, Conversation, Counters, Entry, Feed, Invite, Key, KeyBytes, Kind, OrderKey, Place as Stored,
+    Profile, Range, Record as _, Table,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,12 +23,21 @@ struct Kept {
     body: [u8; 32],
 }
 
-/// A number that its author holds proof of: the peer has it.
+/// A number of a feed in the conversation with a peer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Proven {
+pub(super) struct Place {
     pub(super) peer: PeerId,
     pub(super) epoch: Epoch,
     pub(super) seq: u64,
+}
+
+/// What a batch says about the other side.
+#[derive(Debug)]
+pub(super) struct News {
+    /// The own numbers that the peer is proven to hold.
+    pub(super) proven: Vec<Place>,
+    /// Numbers of the peer that are held now.
+    pub(super) received: Vec<Place>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,8 +50,8 @@ pub(super) struct Ledger {
     feeds: BTreeMap<FeedNo, Feed>,
     entries: BTreeMap<(FeedNo, u64), Kept>,
     orders: BTreeMap<OrderKey, FeedNo>,
-    arrivals: BTreeMap<u64, Place>,
-    callers: BTreeMap<(ConversationNo, CallerId), Place>,
+    arrivals: BTreeMap<u64, Stored>,
+    callers: BTreeMap<(ConversationNo, CallerId), Stored>,
     /// Messages of each feed.
     texts: BTreeMap<FeedNo, u64>,
 }
@@ -91,8 +100,8 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// A batch became durable. Gives what it proves to be delivered.
-    pub(super) fn apply(&mut self, batch: &Batch) -> Result<Vec<Proven>, Violation> {
+    /// A batch became durable.
+    pub(super) fn apply(&mut self, batch: &Batch) -> Result<News, Violation> {
         let mut touched = Touched::default();
         for (key, value) in &batch.writes {
             match value {
@@ -108,7 +117,9 @@ impl Ledger {
         }
         self.check_entries(&touched)?;
         self.check_indexes(&touched)?;
-        self.check_feeds(&touched)
+        let received =
+            touched.entries.iter().filter_map(|(feed, seq)| self.place_in(*feed, *seq, false)).collect();
+        Ok(News { proven: self.check_feeds(&touched)?, received })
     }
 
     fn put(&mut self, key: &KeyBytes, value: &Bytes, touched: &mut Touched) -> Verdict {
@@ -145,19 +156,19 @@ impl Ledger {
             }
             Key::Entry { feed, seq } => self.put_entry(feed, seq, value, touched)?,
             Key::Order(order) => {
-                let place = Place::decode(Table::Order, value).map_err(corrupt)?;
+                let place = Stored::decode(Table::Order, value).map_err(corrupt)?;
                 self.orders.insert(order, place.feed);
                 touched.orders.push(order);
             }
             Key::Arrival(number) => {
-                let place = Place::decode(Table::Arrival, value).map_err(corrupt)?;
+                let place = Stored::decode(Table::Arrival, value).map_err(corrupt)?;
                 if self.arrivals.insert(number, place).is_some_and(|before| before != place) {
                     return Err(wrong(Check::ExactlyOnce, format!("arrival {number} became another entry")));
                 }
                 touched.arrivals.push(number);
             }
             Key::Caller { conversation, caller } => {
-                let place = Place::decode(Table::Caller, value).map_err(corrupt)?;
+                let place = Stored::decode(Table::Caller, value).map_err(corrupt)?;
                 if self.callers.insert((conversation, caller), place).is_some_and(|before| before != place) {
                     return Err(wrong(Check::ExactlyOnce, format!("message {caller} was stored twice")));
                 }
@@ -227,7 +238,7 @@ impl Ledger {
                 return Err(wrong(Check::AcknowledgedIsDurable, what));
             }
             let Some(kept) = self.entries.get(&(*feed_no, *seq)) else { continue };
-            let place = Place { feed: *feed_no, seq: *seq };
+            let place = Stored { feed: *feed_no, seq: *seq };
             if feed.mine {
                 if kept.kind == Kind::Text
                     && self.callers.get(&(feed.conversation, kept.caller)) != Some(&place)
@@ -307,7 +318,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn check_feeds(&self, touched: &Touched) -> Result<Vec<Proven>, Violation> {
+    fn check_feeds(&self, touched: &Touched) -> Result<Vec<Place>, Violation> {
         let mut proven = Vec::new();
         for (no, before) in &touched.feeds {
             let Some(after) = self.feeds.get(no) else { continue };
@@ -343,14 +354,19 @@ impl Ledger {
             if newly.is_empty() {
                 continue;
             }
-            let Some(peer) =
-                self.conversations.get(&after.conversation).map(|conversation| conversation.peer)
-            else {
-                return Err(wrong(Check::Restore, format!("feed {no} is in no conversation")));
-            };
-            proven.extend(newly.into_iter().map(|seq| Proven { peer, epoch: after.epoch, seq }));
+            let places = newly.iter().map(|seq| self.place_in(*no, *seq, true));
+            let places: Option<Vec<Place>> = places.collect();
+            proven.extend(
+                places.ok_or_else(|| wrong(Check::Restore, format!("feed {no} is in no conversation")))?,
+            );
         }
         Ok(proven)
+    }
+
+    fn place_in(&self, feed: FeedNo, seq: u64, mine: bool) -> Option<Place> {
+        let feed = self.feeds.get(&feed).filter(|feed| feed.mine == mine)?;
+        let peer = self.conversations.get(&feed.conversation)?.peer;
+        Some(Place { peer, epoch: feed.epoch, seq })
     }
 
     // --- questions -------------------------------------------------------------------------------------------

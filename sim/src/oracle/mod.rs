@@ -6,7 +6,7 @@ mod ledger;
 
 use crate::disk::Disk;
 use display::Display;
-use ledger::{Ledger, Proven};
+use ledger::{Ledger, Place};
 use peerlink_core::api::{Batch, Event};
 use peerlink_core::ids::{BatchId, CallerId, Epoch, MessageRef, PeerId};
 use peerlink_core::record::{ContactState, Kind};
@@ -122,9 +122,12 @@ impl Oracle {
     /// These batches are on stable storage of this host now.
     pub(crate) fn synced(&mut self, host: usize, batches: &[Batch]) -> Verdict {
         for batch in batches {
-            let proven = self.hosts[host].ledger.apply(batch)?;
-            for proof in proven {
+            let news = self.hosts[host].ledger.apply(batch)?;
+            for proof in news.proven {
                 self.recipient_holds(host, &proof)?;
+            }
+            for entry in news.received {
+                self.author_holds(host, &entry)?;
             }
             let witness = &mut self.hosts[host];
             witness.display.synced(batch.id, witness.ledger.arrived());
@@ -133,7 +136,7 @@ impl Oracle {
     }
 
     /// Contract 2: what a sender holds as proof of delivery is on the recipient's stable storage.
-    fn recipient_holds(&self, host: usize, proof: &Proven) -> Verdict {
+    fn recipient_holds(&self, host: usize, proof: &Place) -> Verdict {
         let author = &self.hosts[host];
         let recipient = self.hosts.iter().find(|other| other.peer == proof.peer);
         let held = recipient.and_then(|other| other.ledger.held(&author.peer, &proof.epoch, proof.seq));
@@ -147,6 +150,19 @@ impl Oracle {
                 Check::AcknowledgedIsDurable,
                 format!("{}:{} is acknowledged, and its recipient has not stored it", proof.epoch, proof.seq),
             )),
+        }
+    }
+
+    /// What a recipient holds its author has stored before: it was on the wire only after that.
+    fn author_holds(&self, host: usize, entry: &Place) -> Verdict {
+        let recipient = &self.hosts[host];
+        let author = self.hosts.iter().find(|other| other.peer == entry.peer);
+        let stored = author.and_then(|author| author.ledger.own(&recipient.peer, &entry.epoch, entry.seq));
+        let what = |why| format!("{}:{} is stored by its recipient, and {why}", entry.epoch, entry.seq);
+        match (stored, recipient.ledger.held(&entry.peer, &entry.epoch, entry.seq)) {
+            (Some(stored), Some(held)) if stored == held => Ok(()),
+            (Some(_), _) => Err(wrong(Check::Authentic, what("its author stored another"))),
+            (None, _) => Err(wrong(Check::SenderKeeps, what("its author has not stored it"))),
         }
     }
 
@@ -232,7 +248,7 @@ impl Oracle {
             if !witness.display.delivered(peer, *epoch, seq) {
                 return Err(wrong(Check::ExactlyOnce, format!("{epoch}:{seq} is shown as delivered twice")));
             }
-            self.recipient_holds(host, &Proven { peer: *peer, epoch: *epoch, seq })?;
+            self.recipient_holds(host, &Place { peer: *peer, epoch: *epoch, seq })?;
         }
         Ok(())
     }
