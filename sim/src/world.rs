@@ -357,6 +357,8 @@ impl World {
         self.oracle.crashed(index);
         self.people[index].crashed();
         self.close_all(run, ending);
+        // An orderly stop that was asked for before the faults ended may end after them.
+        let down = if self.healed { down.min(MICROS_PER_SECOND) } else { down };
         self.queue.push(self.now + down.max(1), Event::Boot { host: index });
     }
 
@@ -377,7 +379,8 @@ impl World {
         for host in 0..self.hosts.len() {
             self.queue.push(self.now, Event::Boot { host });
             if self.scenario.looking {
-                let at = self.now + self.dice.below(Purpose::Act, link(host, host), LOOKING);
+                let wait = self.dice.between(Purpose::Act, link(host, host), LOOKING / 2, LOOKING);
+                let at = self.now + wait;
                 self.queue.push(at, Event::Look { host });
             }
         }
