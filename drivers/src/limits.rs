@@ -49,6 +49,8 @@ pub const WALL_JUMP: Duration = Duration::from_secs(1);
 /// Interfaces are looked at again on a wake-up after this long, and, when there is reason to, after the shorter time.
 pub const ADDRESSES_STALE: Duration = Duration::from_secs(60);
 pub const ADDRESSES_RECHECK: Duration = Duration::from_secs(1);
+/// Waits from this length on are also told to a clock that counts sleep.
+pub const ALARM_MIN: Duration = Duration::from_secs(1);
 /// Turns in a row in which nothing happened although the machine said that something was due: beyond, it is stuck.
 /// Each further one waits for `REST`.
 pub const IDLE_TURNS: u32 = 64;

@@ -1,5 +1,6 @@
 //! The driver on `mio`: one thread that waits for sockets, timers and the store.
 
+mod alarm;
 mod link;
 mod net;
 
@@ -13,7 +14,8 @@ use crate::machine::Machine;
 use crate::notices::{Events, board};
 use crate::shell::Shell;
 use ::mio::{Events as SocketEvents, Poll, Token, Waker};
-use net::{Net, WAKER, listen};
+use alarm::Alarm;
+use net::{ALARM, Net, WAKER, listen};
 use peerlink_core::api::{Input, Loader, Store};
 use peerlink_core::time::Instant;
 use std::io;
@@ -65,7 +67,8 @@ impl Driver {
         let (requests, asked) = sync_channel(REQUESTS);
         let (notices, events) = board();
         let shell = Shell::new(machine, disk, notices, asked, Arc::clone(&bell));
-        let turner = Loop { poll, net, shell, addresses: Addresses::new(bound.clone()) };
+        let alarm = Alarm::new(poll.registry(), Token(ALARM))?;
+        let turner = Loop { poll, alarm, net, shell, addresses: Addresses::new(bound.clone()) };
         let watchman = Watchman(Arc::clone(&bell));
         let thread = std::thread::Builder::new().name("peerlink-loop".to_owned()).spawn(move || {
             let _watchman = watchman;
@@ -77,6 +80,7 @@ impl Driver {
 
 struct Loop<M> {
     poll: Poll,
+    alarm: Alarm,
     net: Net,
     shell: Shell<M>,
     addresses: Addresses,
@@ -96,7 +100,8 @@ impl<M: Machine> Loop<M> {
                 break;
             }
             debug_assert!(!self.shell.is_stuck(), "something is due for ever, and nothing comes of it");
-            match self.poll.poll(&mut sockets, self.timeout()) {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut sockets, timeout) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => sockets.clear(),
                 // Nothing can be waited for any more. Never seen; must not spin.
@@ -131,7 +136,7 @@ impl<M: Machine> Loop<M> {
 
     /// How long to wait for sockets: not at all if work is left, else until the first timer, in whole milliseconds
     /// rounded up, because the system counts in those and a wait that ends too early would be a busy loop.
-    fn timeout(&self) -> Option<Duration> {
+    fn timeout(&mut self) -> Option<Duration> {
         if self.net.has_work() || self.shell.has_work() {
             return Some(Duration::ZERO);
         }
@@ -143,7 +148,9 @@ impl<M: Machine> Loop<M> {
             (Some(due), None) | (None, Some(due)) => due,
             (None, None) => return None,
         };
-        let wait = due.saturating_since(clock_now());
+        let now = clock_now();
+        self.alarm.set(now, Some(due));
+        let wait = due.saturating_since(now);
         let millis = wait.as_micros().div_ceil(1000);
         Some(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
     }

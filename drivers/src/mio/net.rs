@@ -19,9 +19,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 
-/// Tokens: the waker, then the listeners, then the streams by their ids.
+/// Tokens: the waker, the alarm, then the listeners, then the streams by their ids.
 pub(super) const WAKER: usize = 0;
-const FIRST_LISTENER: usize = 1;
+pub(super) const ALARM: usize = 1;
+const FIRST_LISTENER: usize = 2;
 const FIRST_STREAM: usize = FIRST_LISTENER + LISTENERS;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
