@@ -11,7 +11,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
     ("sim", &["peerlink-core"]),
     ("cli", &["peerlink-core", "peerlink-drivers", "peerlink-storage"]),
     ("tests", &["peerlink-core", "peerlink-drivers", "peerlink-storage", "peerlink-sim"]),
-    ("tests/fuzz", &["peerlink-core", "peerlink-drivers", "peerlink-storage", "peerlink-sim"]),
+    ("tests/fuzz", &["peerlink-tests"]),
 ];
 
 fn allowed(member: &str) -> Option<&'static [&'static str]> {

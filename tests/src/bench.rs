@@ -1,0 +1,281 @@
+//! One node with everything around it in memory: a disk that is never late, and one stream to a [`Speaker`] that is
+//! its contact.
+
+use crate::speaker::{Speaker, record, take_record};
+use bytes::Bytes;
+use peerlink_core::api::{Answer, Command, Event, Input, KeyRange, Output, Page, StreamEnd};
+use peerlink_core::bounded::List;
+use peerlink_core::identity::{Identity, IdentitySecret};
+use peerlink_core::ids::{ConversationNo, Epoch, LoadId, Name, PeerId, StreamId};
+use peerlink_core::limits::{BATCHES, LOADS};
+use peerlink_core::record::{
+    Contact, ContactState, Conversation, CorruptRecord, Key, KeyBytes, Profile, RESTORE_END, Record as _,
+};
+use peerlink_core::time::{Duration, Instant, WallClock};
+use peerlink_core::{Config, Node, Restore};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// Seeds of the two identities.
+const NODE: u8 = 1;
+pub const SPEAKER: u8 = 2;
+/// What one call may lead to at most, before somebody spins.
+const OUTPUTS_OF_ONE_CALL: usize = 10_000;
+
+#[derive(Debug)]
+pub struct Bench {
+    pub node: Node,
+    pub now: Instant,
+    pub disk: BTreeMap<KeyBytes, Bytes>,
+    /// Everything that came out, but batches and questions, which are carried out.
+    pub outputs: Vec<Output>,
+    /// What the node wrote on each stream and nobody read yet.
+    pub written: BTreeMap<StreamId, Vec<u8>>,
+    pub closed: Vec<StreamId>,
+    /// Dials that nobody answered yet.
+    pub dialled: Vec<StreamId>,
+    /// Questions that are not answered by themselves.
+    pub hold_loads: bool,
+    pub loads: Vec<(LoadId, KeyRange)>,
+    next_accept: u64,
+}
+
+/// Where the speaker is said to be.
+#[must_use]
+pub fn address() -> SocketAddr {
+    ([192, 0, 2, 1], 4711).into()
+}
+
+impl Bench {
+    /// `reachable`: the node knows an address of its contact, and dials.
+    ///
+    /// # Panics
+    /// If the node does not start from what the core itself calls good records.
+    #[must_use]
+    pub fn new(reachable: bool) -> Self {
+        let disk = contact_records(reachable).into_iter().collect();
+        let now = Instant::from_micros(1_000_000);
+        let node = start(now, &disk).expect("good records");
+        let mut bench = Self {
+            node,
+            now,
+            disk,
+            outputs: Vec::new(),
+            written: BTreeMap::new(),
+            closed: Vec::new(),
+            dialled: Vec::new(),
+            hold_loads: false,
+            loads: Vec::new(),
+            next_accept: 1,
+        };
+        bench.run();
+        bench
+    }
+
+    #[must_use]
+    pub fn peer() -> PeerId {
+        let secret = IdentitySecret::new([NODE; 32]).expect("a seed");
+        Identity::new(&secret).expect("a good key").peer()
+    }
+
+    pub fn accept(&mut self) -> StreamId {
+        let stream = StreamId(self.next_accept);
+        self.next_accept += 2;
+        self.node.handle(self.now, Input::StreamAccepted { stream, remote: address() });
+        self.run();
+        stream
+    }
+
+    /// Gives the node these bytes, at most `step` at once and never more than it wants; stops where it wants none.
+    pub fn give(&mut self, stream: StreamId, bytes: &[u8], step: usize) -> usize {
+        let mut rest = bytes;
+        loop {
+            let most = self.node.read_budget(stream).min(step.max(1)).min(rest.len());
+            let (now, later) = rest.split_at(most);
+            if now.is_empty() {
+                return bytes.len() - rest.len();
+            }
+            self.node.handle(self.now, Input::StreamData { stream, bytes: now });
+            rest = later;
+        }
+    }
+
+    pub fn handle(&mut self, input: Input<'_>) {
+        self.node.handle(self.now, input);
+        self.run();
+    }
+
+    pub fn command(&mut self, command: Command) {
+        let _refused = self.node.command(self.now, command);
+        self.run();
+    }
+
+    /// Lets time pass and whatever fell due happen.
+    ///
+    /// # Panics
+    /// If the node has nothing to say and asks to be called at once all the same.
+    pub fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.handle(Input::Tick);
+        if let Some(deadline) = self.node.deadline() {
+            assert!(deadline > self.now, "a deadline that is now must bring an output");
+        }
+    }
+
+    /// Carries out everything that comes out.
+    ///
+    /// # Panics
+    /// If that does not end, or if a batch or a question is more than the limits allow.
+    pub fn run(&mut self) {
+        for _ in 0..OUTPUTS_OF_ONE_CALL {
+            let Some(output) = self.node.poll() else { return };
+            match &output {
+                Output::Persist(batch) => {
+                    for (key, value) in batch.writes.clone() {
+                        match value {
+                            Some(value) => self.disk.insert(key, value),
+                            None => self.disk.remove(&key),
+                        };
+                    }
+                    self.node.handle(self.now, Input::Persisted { batch: batch.id });
+                    continue;
+                }
+                Output::Load { load, range } => {
+                    self.loads.push((*load, range.clone()));
+                    assert!(self.loads.len() <= LOADS + BATCHES);
+                    if !self.hold_loads {
+                        self.answer();
+                    }
+                    continue;
+                }
+                Output::Write { stream, bytes } => {
+                    self.written.entry(*stream).or_default().extend_from_slice(bytes);
+                    self.node.handle(self.now, Input::StreamWritten { stream: *stream });
+                }
+                Output::Dial { stream, .. } => self.dialled.push(*stream),
+                Output::Close { stream, .. } => {
+                    self.closed.push(*stream);
+                    self.node
+                        .handle(self.now, Input::StreamClosed { stream: *stream, why: StreamEnd::Local });
+                }
+                Output::ReadReady { .. } | Output::Event(_) => {}
+            }
+            self.outputs.push(output);
+        }
+        panic!("one call led to more than {OUTPUTS_OF_ONE_CALL} outputs");
+    }
+
+    /// Answers the oldest question.
+    pub fn answer(&mut self) {
+        if self.loads.is_empty() {
+            return;
+        }
+        let (load, range) = self.loads.remove(0);
+        let answer = Answer::Page(self.page(&range));
+        self.node.handle(self.now, Input::Loaded { load, answer });
+    }
+
+    fn page(&self, range: &KeyRange) -> Page {
+        let mut page = Page { records: Vec::new(), complete: true };
+        if range.first > range.last {
+            return page;
+        }
+        let mut left = range.max_bytes as usize;
+        for (key, value) in self.disk.range(range.first.clone()..=range.last.clone()) {
+            let size = key.len() + value.len();
+            if size > left && !page.records.is_empty() {
+                page.complete = false;
+                break;
+            }
+            left = left.saturating_sub(size);
+            page.records.push((key.clone(), value.clone()));
+        }
+        page
+    }
+
+    pub fn events(&self) -> impl Iterator<Item = &Event> {
+        self.outputs.iter().filter_map(|output| match output {
+            Output::Event(event) => Some(event),
+            _ => None,
+        })
+    }
+
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.events().any(|event| matches!(event, Event::Connected { .. }))
+    }
+
+    /// A session that the speaker opened, as it should.
+    ///
+    /// # Panics
+    /// If the node and the speaker do not understand each other.
+    pub fn session(&mut self) -> (StreamId, Speaker) {
+        self.try_session().expect("message 1 is answered, and so that it checks out")
+    }
+
+    /// `None` if the node does not answer.
+    pub fn try_session(&mut self) -> Option<(StreamId, Speaker)> {
+        let peer = Self::peer();
+        let mut speaker = Speaker::new(SPEAKER, &peer);
+        let stream = self.accept();
+        self.give(stream, &record(&speaker.first(&peer)), usize::MAX);
+        self.run();
+        let second = self.written.get_mut(&stream).and_then(take_record)?;
+        // No session before, no secret, no nickname.
+        let payload = [speaker.introduction(false), vec![0, 0, 0]].concat();
+        let third = speaker.third(&second, &payload)?;
+        self.give(stream, &record(&third), usize::MAX);
+        self.run();
+        Some((stream, speaker))
+    }
+
+    /// Starts another node from what this one stored.
+    ///
+    /// # Errors
+    /// What is wrong with the records.
+    pub fn restart(&self) -> Result<Node, CorruptRecord> {
+        start(self.now, &self.disk)
+    }
+}
+
+fn start(now: Instant, disk: &BTreeMap<KeyBytes, Bytes>) -> Result<Node, CorruptRecord> {
+    let secret = IdentitySecret::new([NODE; 32]).expect("a seed");
+    let mut restore = Restore::new(Config::default(), &secret, [7; 32]);
+    for (key, value) in disk {
+        if key.first().is_some_and(|table| *table < RESTORE_END) {
+            restore.record(key, value)?;
+        }
+    }
+    restore.start(now, WallClock(1_790_000_000_000))
+}
+
+fn contact_records(reachable: bool) -> Vec<(KeyBytes, Bytes)> {
+    let profile = Profile {
+        epoch: Epoch([3; 16]),
+        start: 1,
+        nickname: None,
+        advertised: List::new(),
+        record_seq: 0,
+        record_addresses: List::new(),
+    };
+    let contact = Contact {
+        state: ContactState::Established,
+        petname: Name::new("speaker").expect("a name"),
+        nickname: None,
+        blocked: false,
+        verified: false,
+        conversation: ConversationNo(1),
+        ticket_addresses: List::of(reachable.then(address)),
+        record_addresses: List::new(),
+        record_seq: 0,
+        record: Bytes::new(),
+        added: WallClock(1),
+    };
+    let peer = Speaker::peer(SPEAKER);
+    let conversation = Conversation { peer, received: 0, read: 0 };
+    vec![
+        (Key::Profile.encode(), profile.encode()),
+        (Key::Contact(peer).encode(), contact.encode()),
+        (Key::Conversation(ConversationNo(1)).encode(), conversation.encode()),
+    ]
+}
