@@ -18,6 +18,7 @@ pub mod probe;
 mod queue;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
 mod tap;
 mod tracer;
 mod weather;

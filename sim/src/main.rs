@@ -5,13 +5,15 @@
 use peerlink_sim::probe::Probe;
 use peerlink_sim::run::{self, Report};
 use peerlink_sim::scenario::Fault;
+use peerlink_sim::shrink::shrink;
 use peerlink_sim::{Print, Scenario};
 use std::process::ExitCode;
 use std::time::Instant;
 
 const USAGE: &str = "\
 usage: peerlink-sim --seeds N [--start S] [--threads T]   run N worlds, report, end with OK or a failure
-       peerlink-sim --seed S [--whole | --quiet]          replay one world and print its trace";
+       peerlink-sim --seed S [--whole | --quiet]          replay one world and print its trace
+       peerlink-sim --seed S --shrink                     take away what a failure does not need, and replay the rest";
 
 #[derive(Debug, Default)]
 struct Options {
@@ -21,6 +23,7 @@ struct Options {
     threads: Option<usize>,
     whole: bool,
     quiet: bool,
+    shrink: bool,
     #[cfg(peerlink_planted)]
     planted: Option<peerlink_core::planted::Planted>,
 }
@@ -37,6 +40,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
             "--threads" => options.threads = usize::try_from(number(value()?)?).ok(),
             "--whole" => options.whole = true,
             "--quiet" => options.quiet = true,
+            "--shrink" => options.shrink = true,
             #[cfg(peerlink_planted)]
             "--planted" => {
                 let name = value()?;
@@ -84,7 +88,15 @@ fn replay(seed: u64, options: &Options) -> ExitCode {
         (_, true) => Print::Nothing,
         _ => Print::Short,
     };
-    let outcome = run::one(scenario(seed, options), print);
+    let mut scenario = scenario(seed, options);
+    if options.shrink {
+        match shrink(&scenario) {
+            Some((smallest, _)) => scenario = smallest,
+            None => println!("seed {seed} does not fail"),
+        }
+        println!("{scenario:#?}");
+    }
+    let outcome = run::one(scenario, print);
     let hash: String = outcome.hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     let (sent, delivered, faults) = (outcome.sent, outcome.delivered, outcome.faults.total());
     println!("trace {hash} events={} sent={sent} delivered={delivered} faults={faults}", outcome.events);
