@@ -12,7 +12,7 @@ use std::path::PathBuf;
 )]
 #[command(
     after_help = "Exit codes: 0 done, 1 internal error, 2 usage, 3 unknown or ambiguous contact, 4 accepted but not \
-reached in time, 5 refused, 7 profile in use, 8 store damaged or unwritable."
+reached in time, 5 refused, 7 profile in use, 8 store damaged or unwritable; 128 and more: ended by a signal."
 )]
 pub(crate) struct Args {
     /// The profile directory (default: $XDG_DATA_HOME/peerlink)
@@ -38,6 +38,9 @@ pub(crate) enum Command {
         /// What you call yourself; goes into tickets
         #[arg(long)]
         nickname: Option<String>,
+        /// Listen here (may be given twice); without, a free port of all addresses, chosen once
+        #[arg(long, value_name = "ADDR:PORT")]
+        listen: Vec<SocketAddr>,
     },
     /// Show who you are
     Id,
@@ -52,7 +55,9 @@ pub(crate) enum Command {
     },
     /// Add who made this ticket
     Add {
+        /// The ticket, or - to read it from standard input
         ticket: String,
+        /// What to call the contact (default: what he calls himself)
         #[arg(long)]
         name: Option<String>,
         /// How many seconds to wait for the inviter's answer
@@ -86,7 +91,7 @@ pub(crate) enum Command {
     Send {
         contact: String,
         text: Option<String>,
-        /// Read the message from standard input
+        /// Read the message from standard input, but for one line feed at its end
         #[arg(long, conflicts_with = "text")]
         stdin: bool,
         /// What to wait for
@@ -101,7 +106,7 @@ pub(crate) enum Command {
     },
     /// Print messages as they come
     Listen {
-        /// Begin after this arrival number (0: with the first ever)
+        /// Begin after this arrival number (0: with the first ever); without, with what is unread
         #[arg(long, value_name = "N")]
         after: Option<u64>,
         /// Only from this contact

@@ -4,203 +4,328 @@
 use crate::client::Session;
 use crate::commands::line;
 use crate::fault::{Code, Fault};
-use crate::limits::{HISTORY_LAST, WAIT};
+use crate::limits::{AT_ONCE, CHAT_LAST, PAGE, PROOFS, WAIT};
 use crate::profile::Profile;
 use crate::proto::Request;
-use crate::show::{message, visible};
-use crate::talk::Follow;
+use crate::show::{message, shortened, visible};
+use crate::talk::{Follow, What};
 use rustyline::error::ReadlineError;
 use rustyline::{DefaultEditor, ExternalPrinter as _};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{BufRead as _, IsTerminal as _};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long to wait for a quick proof of delivery before saying `queued`.
-const AT_ONCE_MS: u64 = 400;
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
 
-/// Own messages that are not proven to be delivered.
+fn number(value: &Value, name: &str) -> u64 {
+    value.get(name).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// Entries `first..=last` of an epoch, proven to be delivered.
+#[derive(Debug)]
+struct Proof {
+    epoch: String,
+    first: u64,
+    last: u64,
+}
+
+impl Proof {
+    fn covers(&self, message: &str) -> bool {
+        let (of, seq) = message.split_once(':').unwrap_or_default();
+        of == self.epoch && seq.parse().is_ok_and(|seq: u64| (self.first..=self.last).contains(&seq))
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Own messages that are not proven to be delivered, by reference, with their text.
+    pending: BTreeMap<String, String>,
+    /// A proof may overtake the answer that tells the name of its message.
+    proofs: VecDeque<Proof>,
+}
+
+/// Own messages on their way.
 #[derive(Debug, Default)]
 struct Pending {
-    messages: Mutex<BTreeMap<String, String>>,
+    state: Mutex<State>,
     changed: Condvar,
 }
 
 impl Pending {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn insert(&self, message: &str, text: &str) {
-        self.lock().insert(message.to_owned(), text.to_owned());
+    /// `false`: it is proven already.
+    fn insert(&self, message: &str, text: &str) -> bool {
+        let mut state = self.lock();
+        if state.proofs.iter().any(|proof| proof.covers(message)) {
+            return false;
+        }
+        state.pending.insert(message.to_owned(), text.to_owned());
+        true
     }
 
-    /// Takes out what a proof covers.
-    fn delivered(&self, event: &Value) -> Vec<(String, String)> {
-        let field = |name: &str| event.get(name).and_then(Value::as_u64).unwrap_or_default();
-        let epoch = event.get("epoch").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let covered = |message: &str| {
-            let (of, seq) = message.split_once(':').unwrap_or_default();
-            of == epoch && seq.parse().is_ok_and(|seq: u64| (field("first")..=field("last")).contains(&seq))
+    /// Takes out what a proof covers: the texts.
+    fn proven(&self, event: &Value) -> Vec<String> {
+        let proof = Proof {
+            epoch: text(event, "epoch").to_owned(),
+            first: number(event, "first"),
+            last: number(event, "last"),
         };
-        let mut messages = self.lock();
-        let names: Vec<String> = messages.keys().filter(|message| covered(message)).cloned().collect();
-        let taken = names.into_iter().filter_map(|name| messages.remove_entry(&name)).collect();
+        let mut state = self.lock();
+        let taken = state.pending.extract_if(.., |message, _| proof.covers(message)).map(|(_, text)| text);
+        let taken = taken.collect();
+        if state.proofs.len() >= PROOFS {
+            state.proofs.pop_front();
+        }
+        state.proofs.push_back(proof);
         self.changed.notify_all();
         taken
     }
 
+    /// Takes out what the store says is delivered: events may have been missed.
+    fn reconcile(&self, history: &[Value]) -> Vec<String> {
+        let delivered = history.iter().filter(|entry| text(entry, "state") == "delivered");
+        let mut state = self.lock();
+        let taken = delivered.filter_map(|entry| state.pending.remove(text(entry, "message"))).collect();
+        self.changed.notify_all();
+        taken
+    }
+
+    fn left(&self) -> usize {
+        self.lock().pending.len()
+    }
+
     /// Waits until nothing is pending; whether that came true.
     fn wait(&self, within: Duration) -> bool {
-        let messages = self.lock();
-        let waited = self.changed.wait_timeout_while(messages, within, |messages| !messages.is_empty());
-        waited.map_or_else(|error| error.into_inner().0.is_empty(), |(messages, _)| messages.is_empty())
+        let waited = self.changed.wait_timeout_while(self.lock(), within, |state| !state.pending.is_empty());
+        waited.map_or_else(PoisonError::into_inner, |waited| waited).0.pending.is_empty()
     }
 }
 
 /// Where what comes in is printed.
 type Print = Box<dyn FnMut(String) + Send>;
 
+/// One conversation: what every part of this program needs to know about it.
+#[derive(Clone)]
+struct Talk {
+    profile: Profile,
+    contact: String,
+    pending: Arc<Pending>,
+    json: bool,
+}
+
 pub(crate) fn run(profile: &Profile, contact: String, json: bool) -> Result<(), Fault> {
     let terminal = !json && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let follow = Follow::start(profile, None, Some(contact.clone()), false)?;
-    crate::signals::end_in_good_order()?;
-    let now = crate::clock::wall_ms();
-    let last = if terminal { 10.min(HISTORY_LAST) } else { 0 };
-    let request = Request::History { contact: contact.clone(), last };
-    let said = Session::another(profile)?.call(request)?;
-    let pending = Arc::new(Pending::default());
-    for entry in said.as_array().cloned().unwrap_or_default() {
-        line(&message(&entry, now));
-        if entry.get("state").and_then(Value::as_str) == Some("queued") {
-            let field = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
-            pending.insert(field("message"), field("text"));
-        }
-    }
-    let result = if terminal {
-        talk(profile, &contact, follow, &pending)
-    } else {
-        pipe(profile, &contact, follow, &pending, json)
-    };
+    // Through pipes, what is unread comes as messages; on a terminal, as a part of what was said before.
+    let what = What { contact: Some(contact.clone()), unread: !terminal, ..What::default() };
+    let follow = Follow::start(profile, what)?;
+    let talk = Talk { profile: profile.clone(), contact, pending: Arc::default(), json };
+    let result = if terminal { talk.on_terminal(follow) } else { talk.through_pipes(follow) };
     crate::host::shut_down_running();
     result
 }
 
-fn follow_on(mut follow: Follow, pending: Arc<Pending>, mut print: Print, json: bool) -> Result<(), Fault> {
-    let run = move || {
-        while let Ok(mut event) = follow.next() {
-            let kind = event.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
-            let taken = if kind == "delivered" { pending.delivered(&event) } else { Vec::new() };
-            if json {
+impl Talk {
+    fn history(&self, last: usize) -> Result<Vec<Value>, Fault> {
+        let request = Request::History { contact: self.contact.clone(), last };
+        let said = Session::another_soon(&self.profile)?.call(request)?;
+        Ok(said.as_array().cloned().unwrap_or_default())
+    }
+
+    fn unread(&self) -> Result<usize, Fault> {
+        let contacts = Session::another_soon(&self.profile)?.call(Request::Contacts)?;
+        let all = contacts.as_array().cloned().unwrap_or_default();
+        let wanted = self.contact.to_lowercase();
+        let known = all.iter().find(|contact| text(contact, "name").to_lowercase().starts_with(&wanted));
+        Ok(known.map_or(0, |contact| usize::try_from(number(contact, "unread")).unwrap_or(PAGE)))
+    }
+
+    /// Prints what was said before; the arrival numbers of what was shown.
+    fn begin(&self) -> Result<BTreeSet<u64>, Fault> {
+        let now = crate::clock::wall_ms();
+        let mut shown = BTreeSet::new();
+        for entry in self.history(CHAT_LAST.max(self.unread()?).min(PAGE))? {
+            line(&message(&entry, now));
+            shown.insert(number(&entry, "arrival"));
+            if text(&entry, "state") == "queued" {
+                self.pending.insert(text(&entry, "message"), text(&entry, "text"));
+            }
+        }
+        Ok(shown)
+    }
+
+    /// A thread that prints what comes.
+    fn follow_on(&self, follow: Follow, shown: BTreeSet<u64>, mut print: Print) -> Result<(), Fault> {
+        let talk = self.clone();
+        let run = move || {
+            let fault = talk.print_what_comes(follow, &shown, &mut print);
+            print(format!("peerlink: {}", visible(&fault.message, false)));
+            crate::host::shut_down_running();
+            crate::signals::restore_terminal();
+            std::process::exit(i32::from(fault.code as u8));
+        };
+        std::thread::Builder::new().name("incoming".into()).spawn(run).map_err(Fault::internal)?;
+        Ok(())
+    }
+
+    fn print_what_comes(&self, mut follow: Follow, shown: &BTreeSet<u64>, print: &mut Print) -> Fault {
+        let mut begun = false;
+        loop {
+            let mut event = match follow.next() {
+                Ok(event) => event,
+                Err(fault) => return fault,
+            };
+            let kind = text(&event, "kind").to_owned();
+            let proven = match kind.as_str() {
+                "delivered" => self.pending.proven(&event),
+                // Another node than before, or events that were missed.
+                "listening" | "lagged" if std::mem::replace(&mut begun, true) => match self.history(PAGE) {
+                    Ok(history) => self.pending.reconcile(&history),
+                    Err(fault) => return fault,
+                },
+                _ => Vec::new(),
+            };
+            if kind == "message" && shown.contains(&number(&event, "arrival")) {
+                continue;
+            }
+            if self.json {
                 if let Some(object) = event.as_object_mut() {
                     object.insert("v".into(), json!(1));
                 }
                 print(event.to_string());
                 continue;
             }
-            let contact = visible(event.get("contact").and_then(Value::as_str).unwrap_or_default(), false);
+            let contact = visible(text(&event, "contact"), false);
             match kind.as_str() {
                 "message" => print(message(&event, crate::clock::wall_ms())),
                 "connected" => print(format!("       ({contact} is connected)")),
                 "disconnected" => {
-                    let detail = event.get("detail").and_then(Value::as_str).unwrap_or_default();
-                    print(format!("       ({contact} is gone: {detail})"));
+                    print(format!("       ({contact} is gone: {})", visible(text(&event, "detail"), false)));
                 }
                 _ => {}
             }
-            for (_, text) in taken {
+            for text in proven {
                 print(format!("       [delivered] {}", shortened(&text)));
             }
         }
-    };
-    std::thread::Builder::new().name("incoming".into()).spawn(run).map_err(Fault::internal)?;
-    Ok(())
-}
-
-fn shortened(text: &str) -> String {
-    const SHOWN: usize = 40;
-    let visible = visible(text, false);
-    match visible.char_indices().nth(SHOWN) {
-        Some((at, _)) => format!("{}…", visible.get(..at).unwrap_or_default()),
-        None => visible,
     }
-}
 
-/// Sends one line. What it became: its name, and its state as a word.
-fn send(profile: &Profile, contact: &str, text: &str, pending: &Pending) -> Result<(Value, String), Fault> {
-    let mut client = Session::another(profile).or_else(|_| {
-        // The node changed hands; the listening thread is taking over, or another front end did.
-        std::thread::sleep(Duration::from_millis(500));
-        Session::another(profile)
-    })?;
-    let request = Request::Send {
-        contact: contact.to_owned(),
-        text: text.to_owned(),
-        message_id: None,
-        wait: "delivered".to_owned(),
-        timeout_ms: AT_ONCE_MS,
-    };
-    let value = client.call(request)?;
-    let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let state = field("state");
-    if state != "delivered" {
-        pending.insert(&field("message"), text);
-    }
-    Ok((value, state))
-}
-
-fn talk(profile: &Profile, contact: &str, follow: Follow, pending: &Arc<Pending>) -> Result<(), Fault> {
-    let mut editor = DefaultEditor::new().map_err(Fault::internal)?;
-    let mut printer = editor.create_external_printer().map_err(Fault::internal)?;
-    let print: Print = Box::new(move |text| {
-        let _closed = printer.print(format!("{text}\n"));
-    });
-    follow_on(follow, pending.clone(), print, false)?;
-    line("       (Enter sends, Ctrl-D ends)");
-    loop {
-        match editor.readline("you: ") {
-            Ok(text) if text.trim().is_empty() => {}
-            Ok(text) => match send(profile, contact, &text, pending) {
-                Ok((_, state)) => line(&format!("       [{state}]")),
-                Err(fault) => line(&format!("       not sent: {}", visible(&fault.message, false))),
-            },
-            Err(ReadlineError::Eof | ReadlineError::Interrupted) => return Ok(()),
-            Err(error) => return Err(Fault::internal(error)),
-        }
-    }
-}
-
-fn pipe(
-    profile: &Profile,
-    contact: &str,
-    follow: Follow,
-    pending: &Arc<Pending>,
-    json: bool,
-) -> Result<(), Fault> {
-    follow_on(follow, pending.clone(), Box::new(|text| line(&text)), json)?;
-    for text in std::io::stdin().lock().lines() {
-        let text = text.map_err(|_| Fault::usage("a line is not UTF-8 text; it was not sent"))?;
-        if text.is_empty() {
-            continue;
-        }
-        let (mut value, state) = send(profile, contact, &text, pending)?;
-        if json {
-            if let Some(object) = value.as_object_mut() {
-                object.insert("v".into(), json!(1));
-                object.insert("kind".into(), json!("sent"));
+    /// Sends one line: the answer, and its state as a word. A node that ends meanwhile is asked again under the next
+    /// holder, and because the message has its id from the start, it stays one message.
+    fn send(&self, body: &str) -> Result<(Value, String), Fault> {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(Fault::internal)?;
+        let request = Request::Send {
+            contact: self.contact.clone(),
+            text: body.to_owned(),
+            message_id: Some(data_encoding::HEXLOWER.encode(&id)),
+            wait: "delivered".to_owned(),
+            timeout_ms: u64::try_from(AT_ONCE.as_millis()).unwrap_or(u64::MAX),
+        };
+        let mut tries = 0;
+        let mut value = loop {
+            tries += 1;
+            match Session::another_soon(&self.profile)?.call(request.clone()) {
+                Ok(value) => break value,
+                Err(fault) if fault.code == Code::Internal && tries < 3 => {}
+                Err(fault) => return Err(fault),
             }
-            line(&value.to_string());
-        } else {
-            line(&format!("       [{state}] {}", shortened(&text)));
+        };
+        let mut state = text(&value, "state").to_owned();
+        if state != "delivered" && !self.pending.insert(text(&value, "message"), body) {
+            "delivered".clone_into(&mut state);
+            value["state"] = json!(state);
         }
+        Ok((value, state))
     }
-    if pending.wait(WAIT) {
-        return Ok(());
+
+    fn on_terminal(&self, follow: Follow) -> Result<(), Fault> {
+        let shown = self.begin()?;
+        crate::signals::remember_terminal();
+        let mut editor = DefaultEditor::new().map_err(Fault::internal)?;
+        let mut printer = editor.create_external_printer().map_err(Fault::internal)?;
+        let print: Print = Box::new(move |text| {
+            let _closed = printer.print(format!("{text}\n"));
+        });
+        line("       (Enter sends, Ctrl-D ends)");
+        self.follow_on(follow, shown, print)?;
+        let ended = loop {
+            match editor.readline("you: ") {
+                Ok(text) if text.trim().is_empty() => {}
+                Ok(text) => {
+                    let _full_is_fine = editor.add_history_entry(&text);
+                    match self.send(&text) {
+                        Ok((_, state)) => line(&format!("       [{state}]")),
+                        Err(fault) => line(&format!("       not sent: {}", visible(&fault.message, false))),
+                    }
+                }
+                Err(ReadlineError::Eof | ReadlineError::Interrupted) => break Ok(()),
+                Err(error) => break Err(Fault::internal(error)),
+            }
+        };
+        match self.pending.left() {
+            0 => {}
+            1 => {
+                line("1 message is not delivered yet: kept, and sent when peerlink next runs (peerlink up).")
+            }
+            n => line(&format!(
+                "{n} messages are not delivered yet: kept, and sent when peerlink next runs (peerlink up)."
+            )),
+        }
+        ended
     }
-    let left = pending.lock().len();
-    Err(Fault::new(
-        Code::NotReached,
-        format!("{left} not delivered yet; kept, and sent when peerlink next runs (peerlink up)"),
-    ))
+
+    fn through_pipes(&self, follow: Follow) -> Result<(), Fault> {
+        self.follow_on(follow, BTreeSet::new(), Box::new(|text| line(&text)))?;
+        for body in std::io::stdin().lock().lines() {
+            let body = body.map_err(|_| Fault::usage("a line is not UTF-8 text; it was not sent"))?;
+            if body.is_empty() {
+                continue;
+            }
+            let (mut value, state) = self.send(&body)?;
+            if self.json {
+                if let Some(object) = value.as_object_mut() {
+                    object.insert("v".into(), json!(1));
+                    object.insert("kind".into(), json!("sent"));
+                }
+                line(&value.to_string());
+            } else {
+                line(&format!("       [{state}] {}", shortened(&body)));
+            }
+        }
+        if self.pending.wait(WAIT) {
+            return Ok(());
+        }
+        let left = self.pending.left();
+        Err(Fault::new(
+            Code::NotReached,
+            format!("{left} not delivered yet; kept, and sent when peerlink next runs (peerlink up)"),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_that_overtakes_the_answer_counts() {
+        let pending = Pending::default();
+        let proof = json!({ "epoch": "aa", "first": 2, "last": 3 });
+        assert!(pending.proven(&proof).is_empty());
+        assert!(!pending.insert("aa:2", "early"));
+        assert!(pending.insert("aa:4", "late"));
+        assert!(pending.insert("bb:3", "of another epoch"));
+        assert!(!pending.wait(Duration::ZERO));
+        assert_eq!(pending.proven(&json!({ "epoch": "aa", "first": 4, "last": 4 })), ["late"]);
+        let history = [json!({ "message": "bb:3", "state": "delivered" })];
+        assert_eq!(pending.reconcile(&history), ["of another epoch"]);
+        assert!(pending.wait(Duration::ZERO));
+    }
 }

@@ -2,13 +2,12 @@
 
 use crate::fault::{Code, Fault};
 use crate::host::{Host, NotHost};
-use crate::limits::TAKE_OVER;
+use crate::limits::{HELLO, RETRY, TAKE_OVER};
 use crate::profile::Profile;
 use crate::proto::{Envelope, Request, VERSION, unwrap};
 use serde_json::Value;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 pub(crate) struct Client {
     reader: BufReader<UnixStream>,
@@ -17,11 +16,32 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// `None`: no node answers there, or one that is just ending.
     fn connect(profile: &Profile) -> Result<Option<Self>, Fault> {
         let socket = profile.socket()?;
         let Ok(stream) = UnixStream::connect(&socket) else { return Ok(None) };
         let writer = stream.try_clone().map_err(Fault::internal)?;
-        Ok(Some(Self { reader: BufReader::new(stream), writer, next: 1 }))
+        let mut client = Self { reader: BufReader::new(stream), writer, next: 1 };
+        let patience = |client: &Self, time| client.writer.set_read_timeout(time).map_err(Fault::internal);
+        patience(&client, Some(HELLO))?;
+        if client.put(Request::Id).is_err() {
+            return Ok(None);
+        }
+        let mut line = String::new();
+        match client.reader.read_line(&mut line) {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                let dir = profile.dir.display();
+                return Err(Fault::new(
+                    Code::Busy,
+                    format!("the process that holds the profile {dir} does not answer; end it and try again"),
+                ));
+            }
+            Ok(0) | Err(_) => return Ok(None),
+            Ok(_) => {}
+        }
+        unwrap(serde_json::from_str(&line).map_err(Fault::internal)?)?;
+        patience(&client, None)?;
+        Ok(Some(client))
     }
 
     fn put(&mut self, request: Request) -> Result<(), Fault> {
@@ -71,12 +91,17 @@ pub(crate) struct Session {
 impl Session {
     /// The node that holds the profile; if none does, this process becomes it.
     pub(crate) fn open(profile: &Profile) -> Result<Self, Fault> {
+        Self::open_listening(profile, false)
+    }
+
+    /// With `must_listen`, a node of our own that cannot listen is an error.
+    pub(crate) fn open_listening(profile: &Profile, must_listen: bool) -> Result<Self, Fault> {
         let until = crate::clock::monotonic() + TAKE_OVER;
         loop {
             if let Some(client) = Client::connect(profile)? {
                 return Ok(Self { client, host: None });
             }
-            match Host::start(profile) {
+            match Host::start(profile, must_listen) {
                 Ok(host) => {
                     let client = Client::connect(profile)?.ok_or_else(gone)?;
                     return Ok(Self { client, host: Some(host) });
@@ -84,7 +109,7 @@ impl Session {
                 Err(NotHost::Fault(fault)) => return Err(fault),
                 Err(NotHost::InUse) if crate::clock::monotonic() < until => {
                     // It is opening, closing, or was just killed and its lock is going.
-                    std::thread::sleep(Duration::from_millis(50));
+                    std::thread::sleep(RETRY);
                 }
                 Err(NotHost::InUse) => {
                     let dir = profile.dir.display();
@@ -102,5 +127,17 @@ impl Session {
     /// Another connection to the same node.
     pub(crate) fn another(profile: &Profile) -> Result<Client, Fault> {
         Client::connect(profile)?.ok_or_else(gone)
+    }
+
+    /// The same, for who knows that somebody is about to hold the profile: a front end that takes over.
+    pub(crate) fn another_soon(profile: &Profile) -> Result<Client, Fault> {
+        let until = crate::clock::monotonic() + TAKE_OVER;
+        loop {
+            match Client::connect(profile)? {
+                Some(client) => return Ok(client),
+                None if crate::clock::monotonic() < until => std::thread::sleep(RETRY),
+                None => return Err(gone()),
+            }
+        }
     }
 }

@@ -3,11 +3,11 @@
 use crate::args::{Args, Command, Wait};
 use crate::client::Session;
 use crate::fault::{Code, Fault};
-use crate::limits::{HISTORY_LAST, INVITE_EXPIRES, WAIT};
+use crate::limits::{HISTORY_LAST, INVITE_EXPIRES, SMALL_FILE_BYTES, WAIT};
 use crate::profile::{Profile, Settings};
 use crate::proto::Request;
 use crate::show::{message, visible};
-use crate::talk::Follow;
+use crate::talk::{Follow, What};
 use serde_json::{Value, json};
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -44,16 +44,19 @@ fn flag(value: &Value, name: &str) -> bool {
 
 pub(crate) fn run(args: Args) -> Result<(), Fault> {
     if let Command::Demo = args.command {
-        return crate::demo::run();
+        return crate::demo::run(args.json);
     }
     let profile = Profile::find(args.profile)?;
     let new = profile.init()?;
     let json = args.json;
+    let until_told =
+        matches!(args.command, Command::Up { .. } | Command::Listen { .. } | Command::Chat { .. });
+    crate::signals::end_in_good_order(until_told)?;
     if new && !json {
         eprintln!("A new profile was made in {}.", profile.dir.display());
     }
     match args.command {
-        Command::Init { nickname } => init(&profile, nickname, json),
+        Command::Init { nickname, listen } => init(&profile, nickname, listen, json),
         Command::Id => id(&profile, json),
         Command::Invite { addr, expires } => invite(&profile, &addr, expires.as_deref(), json),
         Command::Add { ticket, name, timeout } => add(&profile, ticket, name, timeout, json),
@@ -104,7 +107,15 @@ fn done(json: bool, value: Value, words: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn init(profile: &Profile, nickname: Option<String>, json: bool) -> Result<(), Fault> {
+fn init(
+    profile: &Profile,
+    nickname: Option<String>,
+    listen: Vec<SocketAddr>,
+    json: bool,
+) -> Result<(), Fault> {
+    if !listen.is_empty() {
+        profile.write_settings(&Settings { v: 1, listen })?;
+    }
     let mut session = Session::open(profile)?;
     if nickname.is_some() {
         session.client.call(Request::Nickname { nickname })?;
@@ -179,6 +190,14 @@ fn add(
     timeout: Option<u64>,
     json: bool,
 ) -> Result<(), Fault> {
+    let ticket = if ticket == "-" {
+        let mut text = String::new();
+        let read = std::io::stdin().take(SMALL_FILE_BYTES).read_to_string(&mut text);
+        read.map_err(|error| Fault::usage(format!("standard input: {error}")))?;
+        text
+    } else {
+        ticket
+    };
     let mut session = Session::open(profile)?;
     let timeout_ms = timeout.map_or(WAIT, Duration::from_secs).as_millis();
     let timeout_ms = u64::try_from(timeout_ms).unwrap_or(u64::MAX);
@@ -235,6 +254,25 @@ fn contact_line(contact: &Value) -> String {
     words.join("  ")
 }
 
+/// What is known about the way to a contact, beside its newest state.
+fn link_lines(contact: &Value) -> Vec<String> {
+    let now = crate::clock::wall_ms();
+    let link = contact.get("link").cloned().unwrap_or_default();
+    let time = |value: &Value, name: &str| crate::show::time(number(value, name), now);
+    if flag(&link, "connected") {
+        return vec![format!("since {}", time(&link, "since_ms"))];
+    }
+    let tries = link.get("tries").and_then(Value::as_array).cloned().unwrap_or_default();
+    let tried =
+        tries.iter().map(|a| format!("{}  {}: {}", time(a, "at_ms"), text(a, "remote"), text(a, "outcome")));
+    let next = link.get("next_ms").and_then(Value::as_u64);
+    let next = next.map(|at| match at.saturating_sub(now).div_ceil(1000) {
+        0 => "next try now".to_owned(),
+        seconds => format!("next try in {seconds} s"),
+    });
+    tried.chain(next).collect()
+}
+
 fn verify(profile: &Profile, contact: String, yes: bool, no: bool, json: bool) -> Result<(), Fault> {
     let mut session = Session::open(profile)?;
     let mark = if yes {
@@ -277,8 +315,13 @@ fn verify(profile: &Profile, contact: String, yes: bool, no: bool, json: bool) -
 }
 
 fn body(text: Option<String>, stdin: bool) -> Result<String, Fault> {
+    let too_long = || {
+        let most = peerlink_core::limits::BODY_BYTES;
+        Fault::usage(format!("the message is longer than {most} bytes; nothing was sent"))
+    };
     if !stdin {
-        return text.ok_or_else(|| Fault::usage("what to send? Give the text, or --stdin"));
+        let text = text.ok_or_else(|| Fault::usage("what to send? Give the text, or --stdin"))?;
+        return if text.len() > peerlink_core::limits::BODY_BYTES { Err(too_long()) } else { Ok(text) };
     }
     let mut bytes = Vec::new();
     let most = u64::try_from(peerlink_core::limits::BODY_BYTES).unwrap_or(u64::MAX);
@@ -287,10 +330,7 @@ fn body(text: Option<String>, stdin: bool) -> Result<String, Fault> {
         bytes.pop();
     }
     if bytes.len() > peerlink_core::limits::BODY_BYTES {
-        return Err(Fault::usage(format!(
-            "the message is longer than {} bytes; nothing was sent",
-            peerlink_core::limits::BODY_BYTES
-        )));
+        return Err(too_long());
     }
     String::from_utf8(bytes).map_err(|_| Fault::usage("the message is not UTF-8 text; nothing was sent"))
 }
@@ -338,8 +378,7 @@ fn send(
 }
 
 fn listen(profile: &Profile, after: Option<u64>, from: Option<String>, json: bool) -> Result<(), Fault> {
-    let mut follow = Follow::start(profile, after, from, false)?;
-    crate::signals::end_in_good_order()?;
+    let mut follow = Follow::start(profile, What { after, contact: from, quiet: false, unread: true })?;
     loop {
         let event = follow.next()?;
         let kind = text(&event, "kind").to_owned();
@@ -393,7 +432,17 @@ fn status(profile: &Profile, json: bool) -> Result<(), Fault> {
     }
     for contact in value.get("contacts").and_then(Value::as_array).cloned().unwrap_or_default() {
         line(&format!("  {}", contact_line(&contact)));
+        for words in link_lines(&contact) {
+            line(&format!("      {words}"));
+        }
     }
+    line(&format!(
+        "Since the start: {} sent, {} received, {} doubles ignored, {} sessions",
+        number(&value, "sent"),
+        number(&value, "received"),
+        number(&value, "duplicates_ignored"),
+        number(&value, "sessions")
+    ));
     let away = value.get("turned_away").and_then(Value::as_object).cloned().unwrap_or_default();
     let counts: Vec<String> = away
         .iter()
@@ -407,11 +456,11 @@ fn status(profile: &Profile, json: bool) -> Result<(), Fault> {
 }
 
 fn up(profile: &Profile, listen: Vec<SocketAddr>, json: bool) -> Result<(), Fault> {
+    let chosen = listen.clone();
     if !listen.is_empty() {
         profile.write_settings(&Settings { v: 1, listen })?;
     }
-    let mut follow = Follow::start(profile, None, None, true)?;
-    crate::signals::end_in_good_order()?;
+    let mut follow = Follow::start(profile, What { quiet: true, ..What::default() })?;
     if let Some(host) = follow.host() {
         let addresses: Vec<String> = host.listen_addresses().iter().map(ToString::to_string).collect();
         if json {
@@ -421,6 +470,9 @@ fn up(profile: &Profile, listen: Vec<SocketAddr>, json: bool) -> Result<(), Faul
         }
     } else if !json {
         line("Another peerlink holds this profile; this one takes over when that ends.");
+        if !chosen.is_empty() {
+            line("The new addresses hold from then on.");
+        }
     }
     loop {
         let event = follow.next()?;

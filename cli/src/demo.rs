@@ -72,12 +72,18 @@ struct Story {
     began: Duration,
     alice: Profile,
     sent: u32,
+    json: bool,
 }
 
 impl Story {
     fn tell(&self, text: &str) {
         let at = crate::clock::monotonic().saturating_sub(self.began);
-        line(&format!("{:5.1} s  {text}", at.as_secs_f64()));
+        if self.json {
+            let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+            line(&serde_json::json!({ "v": 1, "kind": "step", "at_ms": at_ms, "text": text }).to_string());
+        } else {
+            line(&format!("{:5.1} s  {text}", at.as_secs_f64()));
+        }
     }
 
     fn write(&mut self, wait: &str) -> Result<String, Fault> {
@@ -102,11 +108,11 @@ impl Story {
     }
 }
 
-pub(crate) fn run() -> Result<(), Fault> {
+pub(crate) fn run(json: bool) -> Result<(), Fault> {
     let mut name = [0; 8];
     getrandom::fill(&mut name).map_err(Fault::internal)?;
     let dir = std::env::temp_dir().join(format!("peerlink-demo-{}", data_encoding::HEXLOWER.encode(&name)));
-    let result = play(&dir);
+    let result = play(&dir, json);
     match &result {
         Ok(()) => {
             let _left_behind = std::fs::remove_dir_all(&dir);
@@ -130,10 +136,10 @@ fn free_port() -> Result<u16, Fault> {
     listener.local_addr().map(|address| address.port()).map_err(Fault::internal)
 }
 
-fn play(dir: &Path) -> Result<(), Fault> {
+fn play(dir: &Path, json: bool) -> Result<(), Fault> {
     let (alice, bob) = (make(dir, "alice")?, make(dir, "bob")?);
-    let mut story = Story { began: crate::clock::monotonic(), alice: alice.clone(), sent: 0 };
-    line("Two people, two processes, two disks, TCP between them.");
+    let mut story = Story { began: crate::clock::monotonic(), alice: alice.clone(), sent: 0, json };
+    story.tell("Two people, two processes, two disks, TCP between them.");
     let alice_runs = Running::start(&alice)?;
     let bob_runs = Running::start(&bob)?;
     for (profile, name) in [(&alice, "Alice"), (&bob, "Bob")] {
@@ -168,11 +174,11 @@ fn play(dir: &Path) -> Result<(), Fault> {
     alice_runs.end()?;
     bob_runs.end()?;
     story.tell("Both have stopped. Their stores say:");
-    count(&alice, &bob)
+    count(&alice, &bob, json)
 }
 
 /// Counts from both stores, and says so in the last line.
-fn count(alice: &Profile, bob: &Profile) -> Result<(), Fault> {
+fn count(alice: &Profile, bob: &Profile, json: bool) -> Result<(), Fault> {
     let alices = messages(alice, bob.peer()?)?;
     let bobs = messages(bob, alice.peer()?)?;
     let sent: Vec<&Message> = alices.iter().filter(|message| message.mine).collect();
@@ -185,12 +191,21 @@ fn count(alice: &Profile, bob: &Profile) -> Result<(), Fault> {
     let doubled: usize = held.values().map(|count| count - 1).sum();
     let order = |all: &[Message]| all.iter().map(|message| message.message).collect::<Vec<_>>();
     let equal = order(&alices) == order(&bobs);
+    if json {
+        let counts = serde_json::json!({
+            "v": 1, "kind": "counts", "sent": sent.len(), "delivered": delivered, "lost": lost,
+            "doubled": doubled, "equal": equal,
+        });
+        line(&counts.to_string());
+        return verdict(lost == 0 && doubled == 0 && delivered == sent.len() && equal);
+    }
     line(&format!("Both histories are {}.", if equal { "equal" } else { "NOT equal" }));
     line(&format!("sent {}, delivered {delivered}, lost {lost}, doubled {doubled}", sent.len()));
-    if lost == 0 && doubled == 0 && delivered == sent.len() && equal {
-        return Ok(());
-    }
-    Err(Fault::new(Code::Internal, "the promise was not kept"))
+    verdict(lost == 0 && doubled == 0 && delivered == sent.len() && equal)
+}
+
+fn verdict(kept: bool) -> Result<(), Fault> {
+    if kept { Ok(()) } else { Err(Fault::new(Code::Internal, "the promise was not kept")) }
 }
 
 fn messages(profile: &Profile, with: PeerId) -> Result<Vec<Message>, Fault> {

@@ -3,11 +3,12 @@
 
 use crate::fault::{Code, Fault};
 use crate::hub::Hub;
-use crate::limits::{CLIENTS, LINE_BYTES};
+use crate::limits::{ACCEPT_RETRY, CLIENTS, LINE_BYTES};
 use crate::profile::Profile;
 use crate::proto::{Request, answer, event, parse};
 use crate::service::Service;
-use peerlink_core::time::{Instant, WallClock};
+use crate::stream::{Begin, Filter};
+use peerlink_core::time::WallClock;
 use peerlink_core::{Config, Restore};
 use peerlink_drivers::{Driver, DriverConfig, Events, Notice};
 use peerlink_storage::OpenError;
@@ -52,7 +53,8 @@ impl From<OpenError> for NotHost {
 }
 
 impl Host {
-    pub(crate) fn start(profile: &Profile) -> Result<Self, NotHost> {
+    /// With `must_listen`, a port that another program has is an error; without, the node only dials.
+    pub(crate) fn start(profile: &Profile, must_listen: bool) -> Result<Self, NotHost> {
         let socket = profile.socket()?;
         let opened = peerlink_storage::open(&profile.store())?;
         let secret = profile.identity()?;
@@ -61,17 +63,18 @@ impl Host {
         let mut restore = Restore::new(Config::default(), &secret, seed);
         opened.restore(|key, value| restore.record(key, value))?;
         let node = restore
-            .start(
-                Instant::from_micros(peerlink_drivers::clock::now().as_micros()),
-                WallClock(crate::clock::wall_ms()),
-            )
+            .start(crate::clock::node(), WallClock(crate::clock::wall_ms()))
             .map_err(|error| Fault::new(Code::Store, error))?;
         let peer = node.peer();
         let (writer, loader, reader) = opened.split();
-        let config = DriverConfig { listen: profile.settings()?.listen };
-        let (handle, events) = Driver::start(node, writer, loader, config).map_err(|error| {
-            Fault::new(Code::Busy, format!("{error}. Another program may use the port: choose one with peerlink up --listen ADDR:PORT"))
-        })?;
+        let mut listen = profile.settings()?.listen;
+        if !must_listen {
+            listen.retain(is_free);
+        }
+        let (handle, events) =
+            Driver::start(node, writer, loader, DriverConfig { listen }).map_err(|error| {
+                Fault::internal(format!("{error}; choose another port: peerlink up --listen ADDR:PORT"))
+            })?;
         let service = Arc::new(Service { peer, handle, reader, hub: Hub::default() });
         let watched = service.clone();
         let events = std::thread::Builder::new()
@@ -97,7 +100,12 @@ impl Host {
         let service = self.service.clone();
         let accept = move || {
             let clients = Arc::new(AtomicUsize::new(0));
-            for stream in listener.incoming().flatten() {
+            for stream in listener.incoming() {
+                let Ok(stream) = stream else {
+                    // No descriptor is free. It must not become a busy loop.
+                    std::thread::sleep(ACCEPT_RETRY);
+                    continue;
+                };
                 let (service, clients) = (service.clone(), clients.clone());
                 if clients.fetch_add(1, Ordering::Relaxed) >= CLIENTS {
                     clients.fetch_sub(1, Ordering::Relaxed);
@@ -156,6 +164,17 @@ fn watch(service: &Service, events: &Events) {
             Notice::Lagged => service.hub.lagged(),
         }
     }
+    service.hub.close();
+}
+
+/// Whether a listener would find its port free. Another family's wildcard may share it.
+fn is_free(address: &SocketAddr) -> bool {
+    let taken = |error: &std::io::Error| error.kind() == std::io::ErrorKind::AddrInUse;
+    let free = !std::net::TcpListener::bind(address).as_ref().is_err_and(taken);
+    if !free {
+        eprintln!("peerlink: {address} is taken by another program; not listening there this time");
+    }
+    free
 }
 
 fn refuse(mut stream: &UnixStream) {
@@ -164,7 +183,7 @@ fn refuse(mut stream: &UnixStream) {
 }
 
 /// One front end, until it goes.
-fn serve_client(service: &Service, stream: &UnixStream) {
+fn serve_client(service: &Arc<Service>, stream: &UnixStream) {
     let mut reader = BufReader::new(stream);
     let mut writer = stream;
     let mut say = |value: &Value| writeln!(writer, "{value}").is_ok();
@@ -184,14 +203,17 @@ fn serve_client(service: &Service, stream: &UnixStream) {
             }
         }
         match parse(&line) {
-            Ok((id, Request::Listen { after, contact, quiet })) => {
-                let emit = |value: Option<&Value>| match value {
-                    Some(value) => say(&event(id, value)),
-                    None => !is_gone(stream),
+            Ok((id, Request::Listen { after, contact, unread, quiet })) => {
+                let from = match after {
+                    Some(after) => Begin::After(after),
+                    None if unread => Begin::Unread,
+                    None => Begin::Now,
                 };
-                if let Err(fault) = service.listen(after, contact.as_deref(), quiet, emit) {
+                let emit = |value: &Value| say(&event(id, value));
+                if let Err(fault) = serve_listener(service, stream, from, contact.as_deref(), quiet, emit) {
                     say(&answer(id, &Err(fault)));
                 }
+                let _gone_already = stream.shutdown(std::net::Shutdown::Both);
                 return;
             }
             Ok((id, request)) => {
@@ -208,9 +230,24 @@ fn serve_client(service: &Service, stream: &UnixStream) {
     }
 }
 
-/// Whether the other end of a stream that should say nothing has closed.
-fn is_gone(stream: &UnixStream) -> bool {
-    let mut byte = [0];
-    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-    matches!(rustix::net::recv(stream, &mut byte, flags), Ok((0, _)))
+/// Tells one front end what comes, until it closes its end: a thread waits for that, so that nobody has to look.
+fn serve_listener(
+    service: &Arc<Service>,
+    stream: &UnixStream,
+    from: Begin,
+    contact: Option<&str>,
+    quiet: bool,
+    emit: impl FnMut(&Value) -> bool,
+) -> Result<(), Fault> {
+    let only = contact.map(|contact| service.find(contact)).transpose()?.map(|info| info.peer);
+    let watch = service.watch();
+    let (number, hub) = (watch.number, service.clone());
+    let mut end = stream.try_clone().map_err(Fault::internal)?;
+    let wait = move || {
+        let mut ignored = [0; 64];
+        while end.read(&mut ignored).is_ok_and(|count| count > 0) {}
+        hub.hub.gone(number);
+    };
+    std::thread::Builder::new().name("hang-up".into()).spawn(wait).map_err(Fault::internal)?;
+    service.listen(&watch, from, Filter { only, quiet }, emit)
 }

@@ -1,10 +1,10 @@
 //! What happens in the node, handed to every front end that listens; and what is known of each contact's connection.
 
-use crate::limits::CLIENT_EVENTS;
-use peerlink_core::api::{AttemptOutcome, Event, SessionEnd};
+use crate::limits::{CLIENT_EVENTS, TRIES};
+use peerlink_core::api::{AttemptOutcome, DialFailure, Event, SessionEnd};
 use peerlink_core::ids::PeerId;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,8 @@ pub(crate) enum Note {
     Event(Box<Event>),
     /// Something was missed: the store knows.
     Lagged,
+    /// Whoever this is for has gone.
+    Gone,
 }
 
 #[derive(Debug, Default)]
@@ -23,55 +25,95 @@ struct State {
     links: BTreeMap<PeerId, Link>,
     ready: bool,
     store_failed: bool,
+    closed: bool,
 }
 
-/// How a contact can be reached, as far as it is known.
+/// How a contact can be reached, as far as it is known. Times are milliseconds since 1970.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Link {
-    connected: Option<SocketAddr>,
-    ended: Option<SessionEnd>,
-    attempt: Option<(SocketAddr, AttemptOutcome)>,
+    connected: Option<(SocketAddr, u64)>,
+    ended: Option<(SessionEnd, u64)>,
+    /// The newest last.
+    tries: VecDeque<(SocketAddr, AttemptOutcome, u64)>,
+    next_ms: Option<u64>,
+}
+
+fn outcome_words(outcome: AttemptOutcome) -> &'static str {
+    match outcome {
+        AttemptOutcome::Connected => "connected",
+        AttemptOutcome::Superseded => "another connection was faster",
+        AttemptOutcome::DialFailed(why) => match why {
+            DialFailure::Refused => "nobody listens there",
+            DialFailure::Unreachable => "no route there",
+            DialFailure::TimedOut => "no answer",
+            DialFailure::Local => "this machine could not dial",
+        },
+        AttemptOutcome::HandshakeFailed => "something else answers there",
+        AttemptOutcome::Refused => "does not want a connection",
+    }
+}
+
+fn end_words(why: SessionEnd) -> &'static str {
+    match why {
+        SessionEnd::Closed => "said goodbye",
+        SessionEnd::Lost => "the connection broke",
+        SessionEnd::Silent => "went silent",
+        SessionEnd::Replaced => "another connection took over",
+        SessionEnd::Local => "closed by this side",
+        SessionEnd::Misbehaved => "sent something wrong",
+    }
 }
 
 impl Link {
     /// In the user's words.
     pub(crate) fn describe(&self) -> String {
-        if let Some(remote) = self.connected {
+        if let Some((remote, _)) = self.connected {
             return format!("connected to {remote}");
         }
-        let ended = self.ended.map(|why| match why {
-            SessionEnd::Closed => "said goodbye",
-            SessionEnd::Lost => "the connection broke",
-            SessionEnd::Silent => "went silent",
-            SessionEnd::Replaced => "another connection took over",
-            SessionEnd::Local => "closed by this side",
-            SessionEnd::Misbehaved => "sent something wrong",
-        });
-        let attempt = self.attempt.map(|(remote, outcome)| {
-            let outcome = match outcome {
-                AttemptOutcome::Connected => "connected",
-                AttemptOutcome::Superseded => "another connection was faster",
-                AttemptOutcome::DialFailed(why) => match why {
-                    peerlink_core::api::DialFailure::Refused => "nobody listens there",
-                    peerlink_core::api::DialFailure::Unreachable => "no route there",
-                    peerlink_core::api::DialFailure::TimedOut => "no answer",
-                    peerlink_core::api::DialFailure::Local => "this machine could not dial",
-                },
-                AttemptOutcome::HandshakeFailed => "something else answers there",
-                AttemptOutcome::Refused => "does not want a connection",
-            };
-            format!("last try {remote}: {outcome}")
-        });
-        match (ended, attempt) {
-            (None, None) => "not tried yet".to_owned(),
-            (Some(ended), None) => ended.to_owned(),
-            (None, Some(attempt)) => attempt,
-            (Some(ended), Some(attempt)) => format!("{ended}; {attempt}"),
-        }
+        let ended = self.ended.map(|(why, _)| end_words(why).to_owned());
+        let tried = self
+            .tries
+            .back()
+            .map(|(remote, outcome, _)| format!("last try {remote}: {}", outcome_words(*outcome)));
+        let words: Vec<String> = ended.into_iter().chain(tried).collect();
+        if words.is_empty() { "not tried yet".to_owned() } else { words.join("; ") }
     }
 
     pub(crate) fn json(&self) -> Value {
-        json!({ "connected": self.connected.is_some(), "remote": self.connected, "detail": self.describe() })
+        let tries: Vec<Value> = self
+            .tries
+            .iter()
+            .map(|(remote, outcome, at)| {
+                json!({ "at_ms": at, "remote": remote, "outcome": outcome_words(*outcome) })
+            })
+            .collect();
+        json!({
+            "connected": self.connected.is_some(),
+            "remote": self.connected.map(|(remote, _)| remote),
+            "since_ms": self.connected.map(|(_, since)| since).or(self.ended.map(|(_, since)| since)),
+            "tries": tries,
+            "next_ms": self.next_ms,
+            "detail": self.describe(),
+        })
+    }
+
+    fn note(&mut self, event: &Event) {
+        let now = crate::clock::wall_ms();
+        match event {
+            Event::Connected { remote, .. } => {
+                *self = Self { connected: Some((*remote, now)), ..Self::default() };
+            }
+            Event::Disconnected { why, .. } => *self = Self { ended: Some((*why, now)), ..Self::default() },
+            Event::Attempt { remote, outcome, .. } => {
+                if self.tries.len() >= TRIES {
+                    self.tries.pop_front();
+                }
+                self.tries.push_back((*remote, *outcome, now));
+                self.next_ms = None;
+            }
+            Event::NextAttempt { at, .. } => self.next_ms = Some(crate::clock::wall_ms_at(*at)),
+            _ => {}
+        }
     }
 }
 
@@ -89,12 +131,29 @@ impl Hub {
         let mut state = self.state();
         let number = state.next;
         state.next += 1;
-        state.listeners.insert(number, (sender, false));
+        if !state.closed {
+            state.listeners.insert(number, (sender, false));
+        }
         (number, receiver)
     }
 
     pub(crate) fn unsubscribe(&self, number: u64) {
         self.state().listeners.remove(&number);
+    }
+
+    /// Nobody reads what this one is told.
+    pub(crate) fn gone(&self, number: u64) {
+        if let Some(listener) = self.state().listeners.get_mut(&number) {
+            // One that is full has plenty to wake up for, and finds out by writing.
+            let _ = offer(listener, Note::Gone);
+        }
+    }
+
+    /// The node has ended: nothing more will come.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.listeners.clear();
     }
 
     pub(crate) fn link(&self, peer: &PeerId) -> Link {
@@ -120,17 +179,10 @@ impl Hub {
         match &event {
             Event::Ready => state.ready = true,
             Event::StoreFailed => state.store_failed = true,
-            Event::Connected { peer, remote, .. } => {
-                let link = state.links.entry(*peer).or_default();
-                *link = Link { connected: Some(*remote), ..Link::default() };
-            }
-            Event::Disconnected { peer, why } => {
-                let link = state.links.entry(*peer).or_default();
-                *link = Link { ended: Some(*why), ..Link::default() };
-            }
-            Event::Attempt { peer, remote, outcome } => {
-                state.links.entry(*peer).or_default().attempt = Some((*remote, *outcome));
-            }
+            Event::Connected { peer, .. }
+            | Event::Disconnected { peer, .. }
+            | Event::Attempt { peer, .. }
+            | Event::NextAttempt { peer, .. } => state.links.entry(*peer).or_default().note(&event),
             Event::Queued { .. }
             | Event::SendFailed { .. }
             | Event::Delivered { .. }
@@ -140,7 +192,6 @@ impl Hub {
             | Event::InviteStored { .. }
             | Event::ContactChanged { .. }
             | Event::ProfileChanged
-            | Event::NextAttempt { .. }
             | Event::Rejected { .. }
             | Event::Misbehaved { .. }
             | Event::Stopped => {}

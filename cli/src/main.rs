@@ -17,6 +17,7 @@ mod proto;
 mod service;
 mod show;
 mod signals;
+mod stream;
 mod talk;
 
 use crate::args::Args;
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
         Err(fault) => {
             if json {
                 let error = serde_json::json!({ "v": 1, "error": { "code": fault.code as u8, "message": fault.message } });
-                println!("{error}");
+                commands::line(&error.to_string());
             } else {
                 eprintln!("peerlink: {}", show::visible(&fault.message, true));
             }

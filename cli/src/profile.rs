@@ -4,7 +4,7 @@
 //! first 8 bytes of BLAKE3 over what is before them, in hexadecimal, so that a damaged one is noticed.
 
 use crate::fault::{Code, Fault};
-use crate::limits::SOCKET_PATH;
+use crate::limits::{SMALL_FILE_BYTES, SOCKET_PATH};
 use peerlink_core::identity::{Identity, IdentitySecret};
 use peerlink_core::ids::PeerId;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 const MAGIC: &str = "PLID1";
@@ -58,6 +58,15 @@ impl Profile {
         let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let dir = base.join(format!("{name}-{}", rustix::process::getuid().as_raw()));
         make_private_dir(&dir)?;
+        // The temporary directory is everybody's: somebody else may have put something there first.
+        let owned = fs::symlink_metadata(&dir).map_err(|error| unwritable(&dir, &error))?;
+        if !owned.is_dir() || owned.uid() != rustix::process::getuid().as_raw() {
+            let dir = dir.display();
+            return Err(Fault::new(
+                Code::Store,
+                format!("{dir} is not yours: set XDG_RUNTIME_DIR to a directory of your own"),
+            ));
+        }
         let far = dir.join("socket");
         if far.as_os_str().len() > SOCKET_PATH {
             let path = far.display();
@@ -73,27 +82,38 @@ impl Profile {
         make_private_dir(&self.dir)?;
         let identity = self.dir.join("identity");
         let new = !identity.try_exists().map_err(|error| unwritable(&identity, &error))?;
+        if new && self.store().join("format").exists() {
+            let path = identity.display();
+            return Err(Fault::new(
+                Code::Store,
+                format!(
+                    "{path} is missing, and messages of it are here: bring it back from a backup. Nothing was changed"
+                ),
+            ));
+        }
         if new {
             let mut seed = [0; 32];
             getrandom::fill(&mut seed).map_err(Fault::internal)?;
-            write_private(&identity, encode_identity(&seed).as_bytes())?;
+            create_private(&identity, encode_identity(&seed).as_bytes())?;
         }
-        if !self.dir.join("settings.json").exists() {
-            self.write_settings(&Settings { v: 1, listen: default_listen() })?;
+        let settings = self.dir.join("settings.json");
+        if !settings.exists() {
+            let first = Settings { v: 1, listen: default_listen() };
+            create_private(&settings, &serde_json::to_vec(&first).map_err(Fault::internal)?)?;
         }
         Ok(new)
     }
 
     pub(crate) fn identity(&self) -> Result<IdentitySecret, Fault> {
         let path = self.dir.join("identity");
-        let mut file = File::open(&path).map_err(|error| unwritable(&path, &error))?;
+        let file = File::open(&path).map_err(|error| unwritable(&path, &error))?;
         let mode = file.metadata().map_err(|error| unwritable(&path, &error))?.permissions().mode();
         if mode & 0o077 != 0 {
             let path = path.display();
             return Err(Fault::new(Code::Store, format!("{path} can be read by others: chmod 600 {path}")));
         }
         let mut text = String::new();
-        let read = file.read_to_string(&mut text);
+        let read = file.take(SMALL_FILE_BYTES).read_to_string(&mut text);
         read.ok().and_then(|_| decode_identity(&text)).ok_or_else(|| {
             let path = path.display();
             Fault::new(
@@ -169,16 +189,39 @@ fn make_private_dir(dir: &Path) -> Result<(), Fault> {
     Ok(())
 }
 
+/// A file beside `path`, of this process alone, synced.
+fn temporary(path: &Path, bytes: &[u8]) -> std::io::Result<PathBuf> {
+    let temporary = path.with_extension(format!("new{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(temporary)
+}
+
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
 /// Whole or not at all: a temporary file, synced, renamed, and the directory synced.
 fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
-    let temporary = path.with_extension("new");
     let write = || {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+        fs::rename(temporary(path, bytes)?, path)?;
+        sync_parent(path)
+    };
+    write().map_err(|error| unwritable(path, &error))
+}
+
+/// Like [`write_private`], but a file that is there already stays: of two processes that make a profile at the same
+/// time, both go on with what the first wrote.
+fn create_private(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
+    let write = || {
+        let temporary = temporary(path, bytes)?;
+        let linked = fs::hard_link(&temporary, path);
+        fs::remove_file(&temporary)?;
+        match linked {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            Ok(()) | Err(_) => sync_parent(path),
+        }
     };
     write().map_err(|error| unwritable(path, &error))
 }

@@ -59,7 +59,11 @@ pub(crate) enum Request {
     Listen {
         after: Option<u64>,
         contact: Option<String>,
-        /// Show nothing, mark nothing as read.
+        /// Without `after`: begin with what the user has not seen.
+        #[serde(default)]
+        unread: bool,
+        /// Show no message, mark nothing as read.
+        #[serde(default)]
         quiet: bool,
     },
 }

@@ -16,7 +16,6 @@ use peerlink_core::time::WallClock;
 use peerlink_drivers::Handle;
 use peerlink_storage::{ContactInfo, Message, Reader, State};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -29,10 +28,10 @@ pub(crate) struct Service {
 }
 
 /// A subscription that ends with its scope.
-struct Watch<'a> {
+pub(crate) struct Watch<'a> {
     hub: &'a Hub,
-    number: u64,
-    notes: Receiver<Note>,
+    pub(crate) number: u64,
+    pub(crate) notes: Receiver<Note>,
 }
 
 impl Drop for Watch<'_> {
@@ -55,6 +54,7 @@ impl Watch<'_> {
                 Ok(Note::Event(event)) => pick(Some(&event)),
                 // What was missed may have been the answer: let the caller look at the store.
                 Ok(Note::Lagged) => pick(None),
+                Ok(Note::Gone) => None,
                 Err(RecvTimeoutError::Timeout) => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => return Err(Fault::internal("the node is stopping")),
             };
@@ -69,7 +69,7 @@ impl Watch<'_> {
 }
 
 impl Service {
-    fn watch(&self) -> Watch<'_> {
+    pub(crate) fn watch(&self) -> Watch<'_> {
         let (number, notes) = self.hub.subscribe();
         Watch { hub: &self.hub, number, notes }
     }
@@ -78,7 +78,9 @@ impl Service {
         match request {
             Request::Id => Ok(json!({ "peer": self.peer.to_string(), "nickname": self.nickname()? })),
             Request::Invite { expires_s, addresses } => self.invite(expires_s, addresses),
-            Request::Add { ticket, name, timeout_ms } => self.add(&ticket, name.as_deref(), timeout_ms),
+            Request::Add { ticket, name, timeout_ms } => {
+                self.add(&ticket, name.as_deref(), Duration::from_millis(timeout_ms))
+            }
             Request::Contacts => {
                 let contacts = self.contacts()?;
                 Ok(Value::Array(contacts.iter().map(|info| self.contact_json(info)).collect()))
@@ -244,41 +246,38 @@ impl Service {
         Ok(json!({ "ticket": ticket.to_string(), "expires_ms": expires.0, "addresses": &*ticket.addresses }))
     }
 
-    fn add(&self, ticket: &str, name: Option<&str>, timeout_ms: u64) -> Result<Value, Fault> {
+    fn add(&self, ticket: &str, name: Option<&str>, within: Duration) -> Result<Value, Fault> {
         let ticket: Ticket = ticket.parse().map_err(|error| Fault::usage(format!("{error}")))?;
-        let petname = match name {
-            Some(name) => parse_name(name)?,
-            None => self.free_name(&ticket)?,
-        };
         let peer = ticket.peer;
         let watch = self.watch();
-        self.command(Command::Add { ticket: Box::new(ticket), petname: petname.clone() })?;
-        let mut added = false;
-        let answer = watch.wait(
-            Duration::from_millis(timeout_ms).max(DURABLE.min(Duration::from_millis(timeout_ms))),
-            |event| {
-                match event {
-                    Some(Event::ContactChanged { peer: who, change }) if *who == peer => match change {
-                        ContactChange::Established => Some(Ok(())),
-                        ContactChange::Refused(why) => Some(Err(*why)),
-                        ContactChange::Added => {
-                            added = true;
-                            // One that was connected all along needs no answer.
-                            self.is_established(&peer).then_some(Ok(()))
-                        }
-                        _ => None,
-                    },
-                    Some(_) => None,
-                    None => self.is_established(&peer).then_some(Ok(())),
+        let petname = self.add_under_a_free_name(&ticket, name)?;
+        let is = |event: Option<&Event>, what: ContactChange| {
+            event.is_none_or(|event| *event == Event::ContactChanged { peer, change: what })
+        };
+        // Durable first: whatever the inviter says, and whenever, the contact is kept.
+        let stored = |event: Option<&Event>| is(event, ContactChange::Added).then_some(());
+        watch.wait(DURABLE, stored)?.ok_or_else(not_durable)?;
+        let mut answer = self.is_established(&peer).then_some(Ok(()));
+        if answer.is_none() {
+            answer = watch.wait(within, |event| match event {
+                Some(Event::ContactChanged { peer: who, change: ContactChange::Refused(why) })
+                    if *who == peer =>
+                {
+                    Some(Err(*why))
                 }
-            },
-        )?;
+                Some(_) if !is(event, ContactChange::Established) => None,
+                _ => self.is_established(&peer).then_some(Ok(())),
+            })?;
+        }
         match answer {
             Some(Ok(())) => Ok(json!({ "name": petname, "peer": peer.to_string(), "answered": true })),
             Some(Err(why)) => Err(Fault::new(Code::Refused, ticket_refusal(why))),
-            None => Ok(
-                json!({ "name": petname, "peer": peer.to_string(), "answered": false, "detail": self.hub.link(&peer).describe() }),
-            ),
+            None => Ok(json!({
+                "name": petname,
+                "peer": peer.to_string(),
+                "answered": false,
+                "detail": self.hub.link(&peer).describe(),
+            })),
         }
     }
 
@@ -287,27 +286,30 @@ impl Service {
         info.is_some_and(|info| info.contact.state == ContactState::Established)
     }
 
-    /// The inviter's nickname, made unlike every other name.
-    fn free_name(&self, ticket: &Ticket) -> Result<Name, Fault> {
+    /// Under the given name; without one, under the name of a contact that is known already, or the inviter's
+    /// nickname made unlike every other name: the node is the judge of that.
+    fn add_under_a_free_name(&self, ticket: &Ticket, name: Option<&str>) -> Result<Name, Fault> {
         let contacts = self.contacts()?;
-        if let Some(known) = contacts.iter().find(|info| info.peer == ticket.peer) {
-            return Ok(known.contact.petname.clone());
-        }
+        let known = contacts.iter().find(|info| info.peer == ticket.peer);
         let text = ticket.peer.to_string();
-        let base = ticket.nickname.as_ref().map_or(text.get(..12).unwrap_or_default(), Name::as_str);
-        let taken = |name: &Name| {
-            contacts
-                .iter()
-                .any(|info| info.contact.petname.as_str().to_lowercase() == name.as_str().to_lowercase())
+        let candidates: Vec<Name> = match (name, known) {
+            (Some(name), _) => vec![parse_name(name)?],
+            (None, Some(known)) => vec![known.contact.petname.clone()],
+            (None, None) => {
+                let base = ticket.nickname.as_ref().map_or(text.get(..12).unwrap_or_default(), Name::as_str);
+                (1..=contacts.len() + 1).filter_map(|n| numbered(base, n)).collect()
+            }
         };
-        let candidates = (1..=contacts.len() + 1).filter_map(|n| {
-            let suffix = if n == 1 { String::new() } else { format!("-{n}") };
-            Name::lossy(&format!("{base}{suffix}"))
-        });
-        candidates
-            .into_iter()
-            .find(|name| !taken(name))
-            .ok_or_else(|| Fault::usage("give the contact a name with --name"))
+        for petname in candidates {
+            let command = Command::Add { ticket: Box::new(ticket.clone()), petname: petname.clone() };
+            match self.handle.command(command) {
+                Ok(Ok(())) => return Ok(petname),
+                Ok(Err(refused)) if refused.why == Refusal::NameTaken && name.is_none() => {}
+                Ok(Err(refused)) => return Err(refusal(refused.why)),
+                Err(_gone) => return Err(Fault::internal("the node has stopped")),
+            }
+        }
+        Err(Fault::usage("give the contact a name with --name"))
     }
 
     fn verify(&self, contact: &str, mark: Option<bool>) -> Result<Value, Fault> {
@@ -398,6 +400,10 @@ impl Service {
             }
             page = self.reader.before(oldest, left.min(crate::limits::PAGE))?;
         }
+        let shown = pages.iter().flatten().filter(|message| !message.mine).count();
+        if info.counts.unread > 0 && u64::try_from(shown).is_ok_and(|shown| shown >= info.counts.unread) {
+            self.mark_read(info.peer, info.counts.received);
+        }
         let messages = pages.into_iter().rev().flatten().filter(|message| message.kind == Kind::Text);
         let name = info.contact.petname.as_str();
         Ok(Value::Array(messages.map(|message| message_json(&message, name)).collect()))
@@ -433,122 +439,11 @@ impl Service {
                 "blocked": stats.rejected_blocked,
             },
             "misbehaved": stats.misbehaved,
+            "sessions": stats.sessions,
+            "sent": stats.entries_sent,
+            "received": stats.entries_received,
+            "duplicates_ignored": stats.duplicates,
         }))
-    }
-
-    // --- what comes ------------------------------------------------------------------------------------------
-
-    /// Everything from `after` on, in order of arrival, then what happens, until `emit` says that nobody reads.
-    pub(crate) fn listen(
-        &self,
-        after: Option<u64>,
-        contact: Option<&str>,
-        quiet: bool,
-        mut emit: impl FnMut(Option<&Value>) -> bool,
-    ) -> Result<(), Fault> {
-        let only = contact.map(|contact| self.find(contact)).transpose()?.map(|info| info.peer);
-        let watch = self.watch();
-        let mut after = match after {
-            Some(after) => after,
-            None => self.reader.counters()?.arrival,
-        };
-        if !emit(Some(&json!({ "kind": "listening", "after": after }))) {
-            return Ok(());
-        }
-        let mut look = true;
-        loop {
-            if std::mem::take(&mut look) && !self.emit_arrivals(&mut after, only, quiet, &mut emit)? {
-                return Ok(());
-            }
-            let note = match watch.notes.recv_timeout(Duration::from_secs(1)) {
-                Ok(note) => note,
-                Err(RecvTimeoutError::Timeout) if emit(None) => continue,
-                Err(_) => return Ok(()),
-            };
-            if self.hub.store_failed() {
-                return Err(Fault::new(Code::Store, Refusal::StoreFailed));
-            }
-            let event = match note {
-                Note::Lagged => {
-                    look = true;
-                    Some(json!({ "kind": "lagged" }))
-                }
-                Note::Event(event) => {
-                    look = matches!(*event, Event::Received { .. });
-                    self.event_json(&event, only)
-                }
-            };
-            if event.is_some_and(|event| !emit(Some(&event))) {
-                return Ok(());
-            }
-        }
-    }
-
-    fn emit_arrivals(
-        &self,
-        after: &mut u64,
-        only: Option<PeerId>,
-        quiet: bool,
-        emit: &mut impl FnMut(Option<&Value>) -> bool,
-    ) -> Result<bool, Fault> {
-        let before: BTreeMap<PeerId, ContactInfo> =
-            self.reader.contacts()?.into_iter().map(|info| (info.peer, info)).collect();
-        let mut seen = BTreeMap::new();
-        loop {
-            let page = self.reader.arrivals(*after, crate::limits::PAGE)?;
-            if page.is_empty() {
-                break;
-            }
-            for message in page {
-                *after = message.arrival;
-                if message.kind != Kind::Text || only.is_some_and(|only| only != message.peer) || quiet {
-                    continue;
-                }
-                let name = before.get(&message.peer).map_or("", |info| info.contact.petname.as_str());
-                let mut value = message_json(&message, name);
-                if let Some(object) = value.as_object_mut() {
-                    object.insert("kind".into(), "message".into());
-                }
-                if !emit(Some(&value)) {
-                    return Ok(false);
-                }
-                seen.insert(message.peer, before.get(&message.peer).map_or(0, |info| info.counts.received));
-            }
-        }
-        for (peer, ordinal) in seen {
-            self.mark_read(peer, ordinal);
-        }
-        Ok(true)
-    }
-
-    fn event_json(&self, event: &Event, only: Option<PeerId>) -> Option<Value> {
-        let (peer, mut value) = match event {
-            Event::Delivered { peer, epoch, first, last } => (
-                peer,
-                json!({ "kind": "delivered", "epoch": epoch.to_string(), "first": first, "last": last }),
-            ),
-            Event::Connected { peer, remote, .. } => (peer, json!({ "kind": "connected", "remote": remote })),
-            Event::Disconnected { peer, .. } => {
-                (peer, json!({ "kind": "disconnected", "detail": self.hub.link(peer).describe() }))
-            }
-            Event::GapFilled { peer, epoch, first, last } => (
-                peer,
-                json!({ "kind": "gap_filled", "epoch": epoch.to_string(), "first": first, "last": last }),
-            ),
-            Event::ContactChanged { peer, change: ContactChange::Established } => {
-                (peer, json!({ "kind": "contact" }))
-            }
-            _ => return None,
-        };
-        if only.is_some_and(|only| only != *peer) {
-            return None;
-        }
-        let name = self.reader.contact(*peer).ok().flatten().map(|info| info.contact.petname);
-        if let Some(object) = value.as_object_mut() {
-            object.insert("contact".into(), json!(name));
-            object.insert("peer".into(), peer.to_string().into());
-        }
-        Some(value)
     }
 }
 
@@ -578,6 +473,14 @@ fn parse_name(text: &str) -> Result<Name, Fault> {
             "a name has 1 to {most} bytes, no invisible characters, and no space at its ends"
         ))
     })
+}
+
+/// `base`, or `base-2` and so on, cut to fit.
+fn numbered(base: &str, n: usize) -> Option<Name> {
+    let suffix = if n == 1 { String::new() } else { format!("-{n}") };
+    let room = peerlink_core::limits::NAME_BYTES.saturating_sub(suffix.len());
+    let cut = (0..=room.min(base.len())).rev().find(|at| base.is_char_boundary(*at))?;
+    Name::new(&format!("{}{suffix}", base.get(..cut)?.trim_end())).ok()
 }
 
 fn not_durable() -> Fault {
@@ -611,5 +514,19 @@ fn ticket_refusal(why: TicketRefusal) -> &'static str {
         TicketRefusal::Expired => "this ticket has expired: ask for a new one",
         TicketRefusal::Spent => "somebody else used this ticket already: ask for a new one",
         TicketRefusal::Full => "the inviter has no room for another contact",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_fits_behind_any_name() {
+        assert_eq!(numbered("Bob", 1).unwrap().as_str(), "Bob");
+        assert_eq!(numbered("Bob", 12).unwrap().as_str(), "Bob-12");
+        let long = "ä".repeat(16);
+        assert_eq!(numbered(&long, 1).unwrap().as_str(), long);
+        assert_eq!(numbered(&long, 2).unwrap().as_str(), format!("{}-2", "ä".repeat(15)));
     }
 }

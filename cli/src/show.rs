@@ -1,9 +1,16 @@
 //! What people read. Everything that came from a peer is shown with its invisible characters made visible.
 
+use crate::limits::SHORT_TEXT;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use peerlink_core::ids::is_invisible;
 use serde_json::Value;
+
+/// Invisible, and able to deceive. Joiners and variation selectors are not: Persian and emoji need them, and they
+/// move nothing.
+fn deceives(c: char) -> bool {
+    is_invisible(c) && !matches!(c, '\u{200C}' | '\u{200D}' | '\u{FE00}'..='\u{FE0F}')
+}
 
 /// Text of a peer, safe for a terminal: controls, escapes and bidirectional overrides become their names. With
 /// `lines`, a line feed stays one.
@@ -13,11 +20,20 @@ pub(crate) fn visible(text: &str, lines: bool) -> String {
         match c {
             '\n' if lines => out.push_str("\n    "),
             '\t' => out.push(' '),
-            c if is_invisible(c) => out.push_str(&format!("<U+{:04X}>", u32::from(c))),
+            c if deceives(c) => out.push_str(&format!("<U+{:04X}>", u32::from(c))),
             c => out.push(c),
         }
     }
     out
+}
+
+/// The beginning of a text, on one line.
+pub(crate) fn shortened(text: &str) -> String {
+    let visible = visible(text, false);
+    match visible.char_indices().nth(SHORT_TEXT) {
+        Some((at, _)) => format!("{}…", visible.get(..at).unwrap_or_default()),
+        None => visible,
+    }
 }
 
 /// A wall clock for people: hours and minutes today, with the date otherwise.
@@ -62,5 +78,6 @@ mod tests {
         assert!(!shown.chars().any(|c| is_invisible(c) && c != '\n'), "{shown:?}");
         assert_eq!(shown, "a<U+001B>[2J<U+202E>b<U+0007><U+000D>\n    c<U+009B>31m");
         assert_eq!(visible("a\nb", false), "a<U+000A>b");
+        assert_eq!(visible("❤\u{fe0f} 👩\u{200d}🚀", false), "❤\u{fe0f} 👩\u{200d}🚀");
     }
 }

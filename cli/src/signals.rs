@@ -1,15 +1,34 @@
 //! SIGINT, SIGTERM and SIGHUP end a node in good order. (SIGKILL ends it too, and loses nothing.)
 
 use crate::fault::Fault;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::sync::{Mutex, PoisonError};
 
-pub(crate) fn end_in_good_order() -> Result<(), Fault> {
+/// How the terminal was before a line was edited on it.
+static TERMINAL: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// From now on, [`restore_terminal`] brings the terminal back to how it is now.
+pub(crate) fn remember_terminal() {
+    *TERMINAL.lock().unwrap_or_else(PoisonError::into_inner) = tcgetattr(std::io::stdin()).ok();
+}
+
+pub(crate) fn restore_terminal() {
+    if let Some(before) = TERMINAL.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let _gone = tcsetattr(std::io::stdin(), OptionalActions::Now, &before);
+    }
+}
+
+/// `until_told`: the command has no other end than a signal, so that one is a success. Others end like a program
+/// that was killed by it: 128 and its number.
+pub(crate) fn end_in_good_order(until_told: bool) -> Result<(), Fault> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Fault::internal)?;
     let wait = move || {
-        if signals.forever().next().is_some() {
+        if let Some(signal) = signals.forever().next() {
             crate::host::shut_down_running();
-            std::process::exit(0);
+            restore_terminal();
+            std::process::exit(if until_told { 0 } else { 128 + signal });
         }
     };
     std::thread::Builder::new().name("signals".into()).spawn(wait).map_err(Fault::internal)?;

@@ -15,24 +15,36 @@ pub(crate) struct Follow {
     after: Option<u64>,
     contact: Option<String>,
     quiet: bool,
+    unread: bool,
+}
+
+/// What to follow.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct What {
+    pub(crate) after: Option<u64>,
+    pub(crate) contact: Option<String>,
+    /// No messages, only what happens; and the node must be reachable.
+    pub(crate) quiet: bool,
+    /// Without `after`: begin with what the user has not seen.
+    pub(crate) unread: bool,
 }
 
 impl Follow {
-    pub(crate) fn start(
-        profile: &Profile,
-        after: Option<u64>,
-        contact: Option<String>,
-        quiet: bool,
-    ) -> Result<Self, Fault> {
-        let Session { client, host } = Session::open(profile)?;
-        let mut follow = Self { profile: profile.clone(), client, host, after, contact, quiet };
+    pub(crate) fn start(profile: &Profile, what: What) -> Result<Self, Fault> {
+        let What { after, contact, quiet, unread } = what;
+        let Session { client, host } = Session::open_listening(profile, quiet)?;
+        let mut follow = Self { profile: profile.clone(), client, host, after, contact, quiet, unread };
         follow.ask()?;
         Ok(follow)
     }
 
     fn ask(&mut self) -> Result<(), Fault> {
-        let request = Request::Listen { after: self.after, contact: self.contact.clone(), quiet: self.quiet };
-        self.client.start_listening(request)
+        self.client.start_listening(Request::Listen {
+            after: self.after,
+            contact: self.contact.clone(),
+            unread: self.unread,
+            quiet: self.quiet,
+        })
     }
 
     pub(crate) fn is_host(&self) -> bool {
@@ -47,16 +59,15 @@ impl Follow {
     pub(crate) fn next(&mut self) -> Result<Value, Fault> {
         loop {
             if let Some(event) = self.client.event()? {
+                // Unread messages come first, with numbers below the one from which it goes on.
                 let number = event.get("arrival").or_else(|| event.get("after")).and_then(Value::as_u64);
-                if let Some(number) = number.filter(|number| *number > 0 || self.after.is_none()) {
-                    self.after = Some(number);
-                }
+                self.after = self.after.max(number);
                 return Ok(event);
             }
             if self.host.is_some() {
                 return Err(Fault::internal("the node has stopped"));
             }
-            let Session { client, host } = Session::open(&self.profile)?;
+            let Session { client, host } = Session::open_listening(&self.profile, self.quiet)?;
             (self.client, self.host) = (client, host);
             self.ask()?;
         }
