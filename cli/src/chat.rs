@@ -14,6 +14,7 @@ use rustyline::{DefaultEditor, ExternalPrinter as _};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{BufRead as _, IsTerminal as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -118,6 +119,8 @@ struct Talk {
     contact: String,
     pending: Arc<Pending>,
     json: bool,
+    /// The user left: whatever comes from now on is nobody's business.
+    left: Arc<AtomicBool>,
 }
 
 pub(crate) fn run(profile: &Profile, contact: String, json: bool) -> Result<(), Fault> {
@@ -125,8 +128,10 @@ pub(crate) fn run(profile: &Profile, contact: String, json: bool) -> Result<(), 
     // Through pipes, what is unread comes as messages; on a terminal, as a part of what was said before.
     let what = What { contact: Some(contact.clone()), unread: !terminal, ..What::default() };
     let follow = Follow::start(profile, what)?;
-    let talk = Talk { profile: profile.clone(), contact, pending: Arc::default(), json };
+    let talk =
+        Talk { profile: profile.clone(), contact, pending: Arc::default(), json, left: Arc::default() };
     let result = if terminal { talk.on_terminal(follow) } else { talk.through_pipes(follow) };
+    talk.left.store(true, Ordering::SeqCst);
     crate::host::shut_down_running();
     result
 }
@@ -165,6 +170,10 @@ impl Talk {
         let talk = self.clone();
         let run = move || {
             let fault = talk.print_what_comes(follow, &shown, &mut print);
+            crate::signals::yield_to_signal();
+            if talk.left.load(Ordering::SeqCst) {
+                return;
+            }
             print(format!("peerlink: {}", visible(&fault.message, false)));
             crate::host::shut_down_running();
             crate::signals::restore_terminal();
@@ -181,6 +190,9 @@ impl Talk {
                 Ok(event) => event,
                 Err(fault) => return fault,
             };
+            if self.left.load(Ordering::SeqCst) {
+                continue;
+            }
             let kind = text(&event, "kind").to_owned();
             let proven = match kind.as_str() {
                 "delivered" => self.pending.proven(&event),

@@ -218,7 +218,9 @@ fn add(
 }
 
 fn contacts(profile: &Profile, json: bool) -> Result<(), Fault> {
-    let value = call(profile, Request::Contacts)?;
+    let mut session = Session::open(profile)?;
+    let value = session.client.call(Request::Contacts)?;
+    let running = session.host.is_none();
     let all = value.as_array().cloned().unwrap_or_default();
     if all.is_empty() && !json {
         eprintln!(
@@ -229,13 +231,14 @@ fn contacts(profile: &Profile, json: bool) -> Result<(), Fault> {
         if json {
             ndjson(contact);
         } else {
-            line(&contact_line(&contact));
+            line(&contact_line(&contact, running));
         }
     }
     Ok(())
 }
 
-fn contact_line(contact: &Value) -> String {
+/// `running`: a node has been trying to reach the contact, so what it found out is worth a word.
+fn contact_line(contact: &Value, running: bool) -> String {
     let mut words = vec![visible(text(contact, "name"), false)];
     let state = text(contact, "state");
     if state != "contact" {
@@ -249,8 +252,10 @@ fn contact_line(contact: &Value) -> String {
             words.push(format!("{} {word}", number(contact, name)));
         }
     }
-    let link = contact.get("link").cloned().unwrap_or_default();
-    words.push(format!("· {}", text(&link, "detail")));
+    if running {
+        let link = contact.get("link").cloned().unwrap_or_default();
+        words.push(format!("· {}", text(&link, "detail")));
+    }
     words.join("  ")
 }
 
@@ -431,10 +436,13 @@ fn status(profile: &Profile, json: bool) -> Result<(), Fault> {
         line("Nothing is running for this profile: start peerlink up to be reachable.");
     }
     for contact in value.get("contacts").and_then(Value::as_array).cloned().unwrap_or_default() {
-        line(&format!("  {}", contact_line(&contact)));
-        for words in link_lines(&contact) {
+        line(&format!("  {}", contact_line(&contact, running)));
+        for words in link_lines(&contact).into_iter().filter(|_| running) {
             line(&format!("      {words}"));
         }
+    }
+    if !running {
+        return Ok(());
     }
     line(&format!(
         "Since the start: {} sent, {} received, {} doubles ignored, {} sessions",

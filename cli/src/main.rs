@@ -40,7 +40,9 @@ fn main() -> ExitCode {
         }
     };
     let json = args.json;
-    match commands::run(args) {
+    let result = commands::run(args);
+    signals::yield_to_signal();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             if json {

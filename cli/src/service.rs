@@ -169,11 +169,15 @@ impl Service {
             return Ok(info.clone());
         }
         let begins = |info: &&ContactInfo| info.contact.petname.as_str().to_lowercase().starts_with(&folded);
-        let matches: Vec<&ContactInfo> = contacts.iter().filter(begins).collect();
+        let mut matches: Vec<&ContactInfo> = contacts.iter().filter(begins).collect();
+        matches.sort_by_key(|info| &info.contact.petname);
+        if folded.is_empty() {
+            matches.clear();
+        }
         let wanted = crate::show::visible(wanted, false);
         match matches.as_slice() {
-            [one] if !folded.is_empty() => Ok((*one).clone()),
-            [] | [_] => {
+            [one] => Ok((*one).clone()),
+            [] => {
                 let hint = if contacts.is_empty() {
                     "you have no contacts yet: peerlink add <ticket>"
                 } else {

@@ -10,18 +10,18 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_peerlink");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_peerlink");
 
 /// What a command said and how it ended.
 #[derive(Debug)]
-pub struct Said {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Said {
-    pub fn json(&self) -> Vec<Value> {
+    pub(crate) fn json(&self) -> Vec<Value> {
         let values: Vec<Value> = self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert!(values.iter().all(|value| value["v"] == 1), "{values:?}");
         values
@@ -29,7 +29,7 @@ impl Said {
 
     /// Ended with this code, and its error names `word`, in one line and without the words of a crash.
     #[track_caller]
-    pub fn fails(&self, code: i32, word: &str) {
+    pub(crate) fn fails(&self, code: i32, word: &str) {
         assert_eq!(self.code, code, "{self:?}");
         assert!(self.err.contains(word), "{word:?} in {self:?}");
         assert!(!self.err.contains("panicked"), "{self:?}");
@@ -38,25 +38,25 @@ impl Said {
     }
 
     #[track_caller]
-    pub fn succeeds(self) -> Self {
+    pub(crate) fn succeeds(self) -> Self {
         assert_eq!(self.code, 0, "{self:?}");
         self
     }
 }
 
 /// One person's profile, on a loopback port of its own.
-pub struct Person {
+pub(crate) struct Person {
     dir: TempDir,
-    pub path: PathBuf,
-    pub port: u16,
+    pub(crate) path: PathBuf,
+    pub(crate) port: u16,
 }
 
 impl Person {
-    pub fn new(nickname: &str) -> Self {
+    pub(crate) fn new(nickname: &str) -> Self {
         Self::at(nickname, "profile")
     }
 
-    pub fn at(nickname: &str, below: &str) -> Self {
+    pub(crate) fn at(nickname: &str, below: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(below);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -68,15 +68,15 @@ impl Person {
         person
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         command(&self.path, args)
     }
 
-    pub fn run(&self, args: &[&str]) -> Said {
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
         said(self.command(args).stdin(Stdio::null()))
     }
 
-    pub fn run_with_input(&self, args: &[&str], input: &[u8]) -> Said {
+    pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Said {
         let mut child = self
             .command(args)
             .stdin(Stdio::piped())
@@ -90,12 +90,12 @@ impl Person {
     }
 
     /// `up`, running when this returns.
-    pub fn up(&self) -> Running {
+    pub(crate) fn up(&self) -> Running {
         self.start(&["up", "--json"], |line| line["kind"] == "up")
     }
 
     /// Starts a command that goes on, and waits for the line that says it runs.
-    pub fn start(&self, args: &[&str], runs: impl Fn(&Value) -> bool) -> Running {
+    pub(crate) fn start(&self, args: &[&str], runs: impl Fn(&Value) -> bool) -> Running {
         let mut child = self
             .command(args)
             .stdin(Stdio::piped())
@@ -109,30 +109,30 @@ impl Person {
         running
     }
 
-    pub fn ticket(&self) -> String {
+    pub(crate) fn ticket(&self) -> String {
         let said = self.run(&["invite", "--json"]).succeeds();
         said.json()[0]["ticket"].as_str().unwrap().to_owned()
     }
 
     /// What was said with a contact, as both sides see it: who wrote it does not matter, what and in which order does.
-    pub fn history(&self, contact: &str) -> Vec<(String, String)> {
+    pub(crate) fn history(&self, contact: &str) -> Vec<(String, String)> {
         let said = self.run(&["history", contact, "--last", "10000", "--json"]).succeeds();
         let field = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
         said.json().iter().map(|value| (field(value, "message"), field(value, "text"))).collect()
     }
 
-    pub fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         self.run(&["status", "--json"]).succeeds().json().remove(0)
     }
 }
 
-pub fn command(profile: &Path, args: &[&str]) -> Command {
+pub(crate) fn command(profile: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.arg("--profile").arg(profile).args(args);
     command
 }
 
-pub fn said(command: &mut Command) -> Said {
+pub(crate) fn said(command: &mut Command) -> Said {
     finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
 }
 
@@ -146,20 +146,20 @@ fn finish(child: Child) -> Said {
 }
 
 /// A process that goes on; killed when dropped.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
-    pub input: Option<ChildStdin>,
+    pub(crate) input: Option<ChildStdin>,
     out: BufReader<ChildStdout>,
 }
 
 impl Running {
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// The first line of NDJSON from here on that `wanted` takes.
     #[track_caller]
-    pub fn next_where(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn next_where(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
             let mut line = String::new();
             assert_ne!(self.out.read_line(&mut line).unwrap(), 0, "it ended");
@@ -171,29 +171,29 @@ impl Running {
         }
     }
 
-    pub fn write(&mut self, line: &str) {
+    pub(crate) fn write(&mut self, line: &str) {
         writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
     }
 
     /// SIGKILL.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.id().try_into().unwrap()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    pub fn end(mut self) -> i32 {
+    pub(crate) fn end(mut self) -> i32 {
         drop(self.input.take());
         self.signal(rustix::process::Signal::TERM);
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
 
     /// Waits for the process to end by itself.
-    pub fn wait(mut self) -> i32 {
+    pub(crate) fn wait(mut self) -> i32 {
         drop(self.input.take());
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
@@ -207,7 +207,7 @@ impl Drop for Running {
 }
 
 #[track_caller]
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     // A failsafe, not a measurement.
     for _ in 0..1200 {
         if done() {
@@ -219,7 +219,7 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// Alice and Bob, contacts, both running.
-pub fn friends() -> (Person, Running, Person, Running) {
+pub(crate) fn friends() -> (Person, Running, Person, Running) {
     let (alice, bob) = (Person::new("Alice"), Person::new("Bob"));
     let (alice_up, bob_up) = (alice.up(), bob.up());
     bob.run(&["add", &alice.ticket()]).succeeds();
