@@ -105,7 +105,7 @@ impl Pending {
     /// Waits until nothing is pending; whether that came true.
     fn wait(&self, within: Duration) -> bool {
         let waited = self.changed.wait_timeout_while(self.lock(), within, |state| !state.pending.is_empty());
-        waited.map_or_else(PoisonError::into_inner, |waited| waited).0.pending.is_empty()
+        waited.unwrap_or_else(PoisonError::into_inner).0.pending.is_empty()
     }
 }
 
