@@ -96,6 +96,12 @@ fn replay(seed: u64, options: &Options) -> ExitCode {
         }
         println!("{scenario:#?}");
     }
+    if print != Print::Nothing {
+        println!(
+            "{:?} messages={} long={} flood={} healed={}",
+            scenario.climate, scenario.messages, scenario.long, scenario.flood, scenario.healed
+        );
+    }
     let outcome = run::one(scenario, print);
     let hash: String = outcome.hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     let (sent, delivered, faults) = (outcome.sent, outcome.delivered, outcome.faults.total());

@@ -2,7 +2,8 @@
 //! makes one; a test writes one by hand.
 
 use crate::fate::{Dice, Fates, MILLION, Purpose, link};
-use crate::limits::{HOSTS, MICROS_PER_MILLI, MICROS_PER_SECOND};
+use crate::limits::{HEALING, HOSTS, MICROS_PER_MILLI, MICROS_PER_SECOND, SHORT_BYTES};
+use peerlink_core::limits::BODY_BYTES;
 
 /// Kinds of faults, for the swarm that switches them off and for the count that reports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -325,13 +326,21 @@ impl Plan {
     fn weather(&mut self) {
         let latency = self.scaled(200, 150 * MICROS_PER_MILLI);
         let jitter = self.scaled(1, latency);
-        let window = self.scaled(8 * 1024, 256 * 1024) as usize;
+        let window = self.scaled(8 * 1024, 256 * 1024).max(self.least_window(latency + jitter)) as usize;
         let segment = self.scaled(1400, 64 * 1024) as usize;
         let commit = self.scaled(100, 10 * MICROS_PER_MILLI);
         self.scenario.climate = Climate { latency, jitter, window, segment, commit, ..Climate::default() };
         for host in 0..HOSTS {
             self.scenario.climate.wall_skew_ms[host] = self.scaled(1, 1 << 36);
         }
+    }
+
+    /// What a connection must hold on its way so that everything that people write passes in a third of the time that
+    /// it may take after the faults.
+    fn least_window(&self, one_way: u64) -> u64 {
+        let long = BODY_BYTES as u64 * self.scenario.long / MILLION;
+        let volume = u64::from(self.scenario.messages) * (long + 2 * SHORT_BYTES);
+        volume * 2 * one_way / (HEALING / 3)
     }
 
     fn faults(&mut self) {
@@ -347,7 +356,8 @@ impl Plan {
             // What becomes of batches is part of each crash.
             Fault::BatchLost | Fault::BatchKept => return,
             Fault::SmallReads => {
-                self.scenario.climate.read = self.scaled(1, 1024).max(64) as usize;
+                let least = if self.scenario.flood { 4096 } else { 64 };
+                self.scenario.climate.read = self.scaled(1, 1024).max(least) as usize;
                 self.scenario.climate_faults.push(fault);
                 return;
             }
