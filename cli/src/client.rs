@@ -36,8 +36,9 @@ impl Client {
                     format!("the process that holds the profile {dir} does not answer; end it and try again"),
                 ));
             }
-            Ok(0) | Err(_) => return Ok(None),
-            Ok(_) => {}
+            Ok(_) if line.ends_with('\n') => {}
+            // The end, or the beginning of an answer whose author was killed while it wrote.
+            Ok(_) | Err(_) => return Ok(None),
         }
         unwrap(serde_json::from_str(&line).map_err(Fault::internal)?)?;
         patience(&client, None)?;
@@ -48,14 +49,15 @@ impl Client {
         let envelope = Envelope { v: VERSION, id: self.next, request };
         self.next += 1;
         let line = serde_json::to_string(&envelope).map_err(Fault::internal)?;
-        writeln!(self.writer, "{line}").map_err(|_| gone())
+        self.writer.write_all(format!("{line}\n").as_bytes()).map_err(|_| gone())
     }
 
     fn line(&mut self) -> Result<Option<Value>, Fault> {
         let mut line = String::new();
         match self.reader.read_line(&mut line) {
-            Ok(0) | Err(_) => Ok(None),
-            Ok(_) => serde_json::from_str(&line).map(Some).map_err(Fault::internal),
+            Ok(_) if line.ends_with('\n') => serde_json::from_str(&line).map(Some).map_err(Fault::internal),
+            // The end, or the beginning of a line whose author was killed while it wrote.
+            Ok(_) | Err(_) => Ok(None),
         }
     }
 
@@ -139,5 +141,23 @@ impl Session {
                 None => return Err(gone()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_line_of_a_node_that_was_killed_is_its_end() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let writer = near.try_clone().unwrap();
+        let mut client = Client { reader: BufReader::new(near), writer, next: 1 };
+        (&far)
+            .write_all(b"{\"v\":1,\"id\":1,\"event\":{\"kind\":\"listening\"}}\n{\"v\":1,\"id\":1,\"ev")
+            .unwrap();
+        drop(far);
+        assert_eq!(client.event().unwrap().unwrap()["kind"], "listening");
+        assert_eq!(client.event().unwrap(), None);
     }
 }

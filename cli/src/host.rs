@@ -186,7 +186,8 @@ fn refuse(mut stream: &UnixStream) {
 fn serve_client(service: &Arc<Service>, stream: &UnixStream) {
     let mut reader = BufReader::new(stream);
     let mut writer = stream;
-    let mut say = |value: &Value| writeln!(writer, "{value}").is_ok();
+    // A line in one call: piece by piece, a kill in between would leave half of it.
+    let mut say = |value: &Value| writer.write_all(format!("{value}\n").as_bytes()).is_ok();
     loop {
         let mut line = String::new();
         let limit = u64::try_from(LINE_BYTES).unwrap_or(u64::MAX);
