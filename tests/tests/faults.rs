@@ -25,7 +25,8 @@ fn program() -> &'static Path {
         let release = if cfg!(debug_assertions) { &[][..] } else { &["--release"][..] };
         let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
         let built = Command::new(cargo)
-            .args(["build", "--quiet", "--locked", "--package", "peerlink", "--bin", "peerlink"])
+            // The selection of `cargo test --workspace`: another would unify features anew and build everything again.
+            .args(["build", "--quiet", "--locked", "--workspace", "--bins", "--tests"])
             .args(release)
             .arg("--target-dir")
             .arg(&target)
