@@ -41,5 +41,9 @@ pub const SHORT_BYTES: u64 = 300;
 
 /// Worlds between two of which a sample is run twice.
 pub const TWICE_EVERY: u64 = 16;
+/// How often the threads are looked at, and after how many looks at the same seed a world is stuck. Ten minutes of
+/// real time: the longest worlds take seconds.
+pub const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
+pub const STUCK_LOOKS: u32 = 30_000;
 /// Longest trace line that is printed whole.
 pub const TRACE_LINE_CHARS: usize = 400;

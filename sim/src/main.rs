@@ -121,7 +121,12 @@ fn swarm(seeds: u64, options: &Options) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let threads = options.threads.or(std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     let began = Instant::now();
-    let report = run::many(options.start, seeds, threads, |seed| scenario(seed, options));
+    let stuck = |seed| {
+        println!("FAIL seed={seed} Livelock: a node does not come back from a call");
+        println!("{}", replay_command(seed, options));
+        std::process::exit(1);
+    };
+    let report = run::many(options.start, seeds, threads, |seed| scenario(seed, options), stuck);
     let seconds = began.elapsed().as_secs_f64().max(0.001);
     print_report(&report, seconds);
     if let Some((seed, violation)) = &report.failure {

@@ -1,6 +1,6 @@
 //! Runs many worlds on all cores, and adds up what came of them.
 
-use crate::limits::TWICE_EVERY;
+use crate::limits::{LOOK_EVERY, STUCK_LOOKS, TWICE_EVERY};
 use crate::oracle::{Check, Violation};
 use crate::probe::Met;
 use crate::scenario::{Counts, Scenario};
@@ -8,7 +8,7 @@ use crate::tracer::Print;
 use crate::world::{Outcome, World};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Sums over many worlds.
 #[derive(Debug, Clone, Default)]
@@ -81,36 +81,71 @@ pub fn one(scenario: Scenario, print: Print) -> Outcome {
 }
 
 /// Runs `count` seeds from `start` on `threads` threads; `scenario` makes a world of each. Ends early on a failure.
+/// `stuck` is told of a world that does not come back from one of its nodes, with which nothing else can be done.
 #[must_use]
-pub fn many(start: u64, count: u64, threads: usize, scenario: impl Fn(u64) -> Scenario + Sync) -> Report {
+pub fn many(
+    start: u64,
+    count: u64,
+    threads: usize,
+    scenario: impl Fn(u64) -> Scenario + Sync,
+    stuck: impl Fn(u64) + Sync,
+) -> Report {
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let report = Mutex::new(Report::default());
+    // What each thread is at, and how many of them there are.
+    let slots: Vec<AtomicU64> = (0..threads.max(1)).map(|_| AtomicU64::new(0)).collect();
+    let working = AtomicUsize::new(slots.len());
     std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
+        for slot in &slots {
+            let (next, stop, report, working, scenario) = (&next, &stop, &report, &working, &scenario);
+            scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     if index >= count {
                         break;
                     }
-                    let seed = start + index;
-                    let outcome = one(scenario(seed), Print::Nothing);
-                    let twice = index.is_multiple_of(TWICE_EVERY);
-                    let same = !twice || one(scenario(seed), Print::Nothing).hash == outcome.hash;
-                    // A thread that panicked outside of a world would end the program anyway.
-                    let Ok(mut report) = report.lock() else { break };
-                    report.add(&outcome);
-                    report.twice += u64::from(twice);
-                    if !same {
-                        let what = "a second run of this seed took another way".to_owned();
-                        report.failed(seed, Violation { check: Check::Determinism, what });
-                    }
-                    if report.failure.is_some() {
-                        stop.store(true, Ordering::Relaxed);
-                    }
+                    slot.store(start + index, Ordering::Relaxed);
+                    work(index, scenario, start + index, report);
+                    let failed = report.lock().is_ok_and(|report| report.failure.is_some());
+                    stop.fetch_or(failed, Ordering::Relaxed);
                 }
+                slot.store(u64::MAX, Ordering::Relaxed);
+                working.fetch_sub(1, Ordering::Relaxed);
             });
         }
+        watch(&slots, &working, &stuck);
     });
     report.into_inner().unwrap_or_default()
+}
+
+/// One seed, and for a sample of them once more.
+fn work(index: u64, scenario: &(impl Fn(u64) -> Scenario + Sync), seed: u64, report: &Mutex<Report>) {
+    let outcome = one(scenario(seed), Print::Nothing);
+    let twice = index.is_multiple_of(TWICE_EVERY);
+    let same = !twice || one(scenario(seed), Print::Nothing).hash == outcome.hash;
+    // A thread that panicked outside of a world would end the program anyway.
+    let Ok(mut report) = report.lock() else { return };
+    report.add(&outcome);
+    report.twice += u64::from(twice);
+    if !same {
+        let what = "a second run of this seed took another way".to_owned();
+        report.failed(seed, Violation { check: Check::Determinism, what });
+    }
+}
+
+/// Looks at the threads until they are done, and tells of one that stays at the same seed for too many looks.
+fn watch(slots: &[AtomicU64], working: &AtomicUsize, stuck: &(impl Fn(u64) + Sync)) {
+    let mut seen: Vec<(u64, u32)> = vec![(u64::MAX, 0); slots.len()];
+    while working.load(Ordering::Relaxed) > 0 {
+        std::thread::sleep(LOOK_EVERY);
+        for (slot, (seed, looks)) in slots.iter().zip(&mut seen) {
+            let now = slot.load(Ordering::Relaxed);
+            *looks = if now == *seed && now != u64::MAX { *looks + 1 } else { 0 };
+            *seed = now;
+            if *looks >= STUCK_LOOKS {
+                stuck(now);
+                *looks = 0;
+            }
+        }
+    }
 }
