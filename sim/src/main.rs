@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 const USAGE: &str = "\
-usage: peerlink-sim --seeds N [--start S] [--threads T]   run N worlds, report, end with OK or a failure
+usage: peerlink-sim --seeds N [--start S] [--threads T]   run N worlds, report, end with OK or a failure; with
+                                                         --hosts H of H hosts (2 to 6) instead of 2
        peerlink-sim --seed S [--whole | --quiet]          replay one world and print its trace
        peerlink-sim --seed S --shrink                     take away what a failure does not need, and replay the rest";
 
@@ -21,6 +22,7 @@ struct Options {
     seed: Option<u64>,
     start: u64,
     threads: Option<usize>,
+    hosts: Option<usize>,
     whole: bool,
     quiet: bool,
     shrink: bool,
@@ -38,6 +40,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
             "--seed" => options.seed = Some(number(value()?)?),
             "--start" => options.start = number(value()?)?,
             "--threads" => options.threads = usize::try_from(number(value()?)?).ok(),
+            "--hosts" => options.hosts = usize::try_from(number(value()?)?).ok(),
             "--whole" => options.whole = true,
             "--quiet" => options.quiet = true,
             "--shrink" => options.shrink = true,
@@ -73,12 +76,11 @@ fn main() -> ExitCode {
 
 fn scenario(seed: u64, options: &Options) -> Scenario {
     #[allow(unused_mut, reason = "a planted bug is set only in builds that have them")]
-    let mut scenario = Scenario::from_seed(seed);
+    let mut scenario = Scenario::among(options.hosts.unwrap_or(2), seed);
     #[cfg(peerlink_planted)]
     {
         scenario.planted = options.planted;
     }
-    let _unused_in_builds_without_planted_bugs = options;
     scenario
 }
 
@@ -144,8 +146,9 @@ fn swarm(seeds: u64, options: &Options) -> ExitCode {
 }
 
 #[cfg(not(peerlink_planted))]
-fn replay_command(seed: u64, _options: &Options) -> String {
-    format!("cargo run --release -p peerlink-sim -- --seed {seed}")
+fn replay_command(seed: u64, options: &Options) -> String {
+    let hosts = options.hosts.map_or(String::new(), |hosts| format!(" --hosts {hosts}"));
+    format!("cargo run --release -p peerlink-sim -- --seed {seed}{hosts}")
 }
 
 #[cfg(peerlink_planted)]

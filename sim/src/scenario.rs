@@ -260,7 +260,14 @@ impl Scenario {
     /// The swarm: each seed has its own subset of faults switched on, and one in ten has none.
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
-        let mut plan = Plan { dice: Dice::new(Fates::new(seed)), scenario: Self::calm(seed) };
+        Self::among(2, seed)
+    }
+
+    /// The swarm among so many hosts, 2 to [`HOSTS`].
+    #[must_use]
+    pub fn among(hosts: usize, seed: u64) -> Self {
+        let calm = Self { hosts: hosts.clamp(2, HOSTS), ..Self::calm(seed) };
+        let mut plan = Plan { dice: Dice::new(Fates::new(seed)), scenario: calm };
         plan.people();
         plan.weather();
         if !plan.chance(100_000) {

@@ -157,9 +157,7 @@ fn a_blocked_contact_waits_and_is_let_in_again() {
 #[test]
 fn three_people_talk_and_no_conversation_disturbs_another() {
     for seed in 0..10 {
-        let mut scenario = Scenario::from_seed(seed);
-        scenario.hosts = 3;
-        let outcome = run(scenario);
+        let outcome = run(Scenario::among(3, seed));
         assert!(outcome.delivered > 0);
     }
 }
