@@ -24,6 +24,7 @@ impl World {
         let Some(process) = host.process.as_mut() else { return };
         let at = process.clock(self.now);
         self.tracer.input(self.now, index, name, at, input);
+        process.ticked |= matches!(input, Input::Tick);
         process.node.handle(at, input.clone());
         self.after(index);
     }
@@ -149,10 +150,10 @@ impl World {
             return;
         };
         let due = process.when(deadline);
-        let mut idles = 0;
-        if due <= now && !produced {
-            idles = if process.idle.0 == now { process.idle.1 + 1 } else { 1 };
-        }
+        // Only a tick is asked to bring something: what a refused request leaves due is still due.
+        let ticked = std::mem::take(&mut process.ticked);
+        let before = if process.idle.0 == now { process.idle.1 } else { 0 };
+        let idles = if due > now || produced { 0 } else { before + u32::from(ticked) };
         process.idle = (now, idles);
         if idles > IDLE_TICKS {
             self.fail(
@@ -184,9 +185,8 @@ impl World {
         let due = process.node.deadline().is_some_and(|deadline| process.when(deadline) <= now);
         if due {
             self.feed(run.host, &Input::Tick);
-        }
-        // It may have been set for a deadline that moved.
-        if self.is_current(run) {
+        } else {
+            // It was set for a deadline that has moved.
             self.arm(run.host, true);
         }
     }

@@ -82,6 +82,7 @@ pub(crate) struct Process {
     /// When the timer that is set will fire.
     pub(crate) armed: Option<u64>,
     pub(crate) generation: u64,
+    pub(crate) ticked: bool,
     /// Ticks that brought nothing, and when.
     pub(crate) idle: (u64, u32),
     /// A commit failed, and how long the host is down for it; whether the node was told.
@@ -109,6 +110,7 @@ impl Process {
             duplicates: 0,
             armed: None,
             generation: 0,
+            ticked: false,
             idle: (0, 0),
             store_failed: None,
             told_failed: false,
