@@ -290,7 +290,7 @@ impl World {
                 continue;
             };
             self.people[index].others[other].meeting = Meeting::Asked;
-            if self.ask(index, command).is_err() && self.hosts[index].is_up() {
+            if self.ask(index, command).is_err() {
                 self.people[index].others[other].meeting = Meeting::Wanted;
             }
         }
