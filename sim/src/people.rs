@@ -57,6 +57,8 @@ struct Acquaintance {
     /// Who has the lower number invites, the other adds.
     meeting: Meeting,
     is_contact: bool,
+    /// Asked for its removal, and did not hear that it is done: what is heard before that is old.
+    removing: bool,
     received: u64,
     blocked_until: Option<u64>,
     renamed: u32,
@@ -85,6 +87,7 @@ impl Person {
                 secret: TicketSecret(secret),
                 meeting: if other == index { Meeting::Done } else { Meeting::Wanted },
                 is_contact: false,
+                removing: false,
                 received: 0,
                 blocked_until: None,
                 renamed: 0,
@@ -116,6 +119,7 @@ impl Person {
             }
         }
         for other in &mut self.others {
+            other.removing = false;
             if other.meeting == Meeting::Asked {
                 other.meeting = Meeting::Wanted;
             }
@@ -196,6 +200,8 @@ impl World {
             Event::ContactChanged { peer, change } => {
                 let Some(other) = person.others.iter_mut().find(|other| other.peer == peer) else { return };
                 match change {
+                    ContactChange::Removed => other.removing = false,
+                    ContactChange::Added | ContactChange::Established if other.removing => {}
                     ContactChange::Added | ContactChange::Established => {
                         other.is_contact = true;
                         other.meeting = Meeting::Done;
@@ -205,7 +211,6 @@ impl World {
                     }
                     ContactChange::Renamed
                     | ContactChange::Unblocked
-                    | ContactChange::Removed
                     | ContactChange::Blocked
                     | ContactChange::Verified
                     | ContactChange::Unverified
@@ -267,7 +272,8 @@ impl World {
     /// Invites and adds, until it is said to be durable.
     fn meet(&mut self, index: usize) {
         for other in 0..self.hosts.len() {
-            if self.people[index].others[other].meeting != Meeting::Wanted {
+            let acquaintance = &self.people[index].others[other];
+            if acquaintance.meeting != Meeting::Wanted || acquaintance.removing {
                 continue;
             }
             let (secret, peer) = {
@@ -408,6 +414,7 @@ impl World {
             5 if index > other => {
                 self.people[index].others[other].meeting = Meeting::Wanted;
                 self.people[index].others[other].is_contact = false;
+                self.people[index].others[other].removing = true;
                 Some(Command::Remove { peer })
             }
             5 => Some(Command::Verify { peer, verified: self.dice.chance(Purpose::Act, own, 500_000) }),
@@ -423,7 +430,10 @@ impl World {
         };
         if let Some(command) = command {
             match self.ask(index, command) {
-                Ok(()) | Err(Refusal::Busy | Refusal::StoreFailed | Refusal::Stopping) => {}
+                Ok(()) => {}
+                Err(Refusal::Busy | Refusal::StoreFailed | Refusal::Stopping) => {
+                    self.people[index].others[other].removing = false;
+                }
                 Err(why) => self.fail(Check::Contract, format!("a good request was refused: {why}")),
             }
         }

@@ -155,6 +155,19 @@ fn a_blocked_contact_waits_and_is_let_in_again() {
 }
 
 #[test]
+fn a_disk_that_falls_behind_pushes_back_and_ends_no_session() {
+    let mut scenario = Scenario::calm(13)
+        .with(0, Op::SlowDisk { host: ALICE, commit: SECOND, lasts: 20 * SECOND })
+        .with(0, Op::SlowDisk { host: BOB, commit: SECOND, lasts: 20 * SECOND });
+    scenario.messages = 350;
+    (scenario.flood, scenario.long, scenario.climate.window) = (true, MILLION, 512 * 1024);
+    let outcome = run(scenario);
+    assert_eq!((outcome.sent, outcome.delivered), (700, 700));
+    assert!(outcome.met.of(Probe::Busy) > 0, "the disk never fell behind");
+    assert_eq!(outcome.met.of(Probe::Silent) + outcome.met.of(Probe::Lost), 0);
+}
+
+#[test]
 fn three_people_talk_and_no_conversation_disturbs_another() {
     for seed in 0..10 {
         let outcome = run(Scenario::among(3, seed));
