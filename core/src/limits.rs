@@ -107,6 +107,8 @@ pub const DIAL_STAGGER: Duration = Duration::from_millis(250);
 /// What is offered and unanswered for three round trips, and at least this long, sends a ping; so long again without
 /// an answer ends the session.
 pub const LIVENESS_MIN: Duration = Duration::from_secs(5);
+/// And at most this long: a round trip that was measured while the machine slept says nothing about the way.
+pub const LIVENESS_MAX: Duration = Duration::from_secs(15);
 /// A session that heard nothing for this long sends a ping, so that "connected" stays true.
 pub const IDLE_PING: Duration = Duration::from_secs(90);
 /// Retry of an unanswered offer and of a failed dial: from, doubling to, with full jitter.
@@ -137,4 +139,9 @@ const _: () = {
     assert!(2 * OPEN_EPOCHS <= HAVE_FEEDS, "a have-vector names every open epoch of both");
     assert!(READY_BYTES >= BODY_BYTES + PAGE_BYTES);
     assert!(UNPERSISTED_BYTES > CREDIT_BYTES as usize);
+    assert!(
+        LIVENESS_MAX.as_secs() >= 3 * HANDSHAKE_TIMEOUT.as_secs(),
+        "the slowest way that a handshake takes is not cut off"
+    );
+    assert!(LIVENESS_MIN.as_secs() < LIVENESS_MAX.as_secs());
 };

@@ -18,7 +18,7 @@ use crate::deframe::Deframe;
 use crate::identity::Identity;
 use crate::ids::{Epoch, Name, PeerId, SessionId};
 use crate::limits::{
-    HANDSHAKE_BYTES, HANDSHAKE_TIMEOUT, IDLE_PING, LIVENESS_MIN, RECORD_BYTES, RECORD_PREFIX,
+    HANDSHAKE_BYTES, HANDSHAKE_TIMEOUT, IDLE_PING, LIVENESS_MAX, LIVENESS_MIN, RECORD_BYTES, RECORD_PREFIX,
 };
 use crate::noise::{Handshake, Opener, Role, Sealer, StaticKey};
 use crate::rng::Rng;
@@ -421,7 +421,7 @@ impl Session {
     }
 
     fn patience(&self) -> Duration {
-        (self.smoothed_rtt * 3).max(LIVENESS_MIN)
+        (self.smoothed_rtt * 3).clamp(LIVENESS_MIN, LIVENESS_MAX)
     }
 
     /// When `due` wants to be called.
