@@ -58,6 +58,10 @@ pub(crate) enum Event {
         run: Run,
         load: LoadId,
     },
+    /// The driver notices that an address or the wall clock changed.
+    Surroundings {
+        host: usize,
+    },
     /// A person does something.
     Act {
         host: usize,

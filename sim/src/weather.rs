@@ -52,8 +52,7 @@ impl World {
             Op::SetWall { host, by_ms } => {
                 self.counts.add(Fault::ClockJump);
                 self.hosts[host].wall_error = self.hosts[host].wall_error.saturating_add(by_ms);
-                let wall = self.hosts[host].wall(self.now);
-                self.feed(host, &Input::WallClock(wall));
+                self.queue.push(self.now, Event::Surroundings { host });
             }
             Op::Pause { host, lasts } => {
                 self.counts.add(Fault::Pause);
@@ -153,7 +152,13 @@ impl World {
             }
         }
         self.hosts[host].moves = self.hosts[host].moves.saturating_add(1);
-        let address = self.hosts[host].address();
+        self.queue.push(self.now, Event::Surroundings { host });
+    }
+
+    /// A driver that runs tells its node what time it is and where it is; one that stands still does so on waking.
+    pub(crate) fn notice(&mut self, host: usize) {
+        let (wall, address) = (self.hosts[host].wall(self.now), self.hosts[host].address());
+        self.feed(host, &Input::WallClock(wall));
         self.feed(host, &Input::LocalAddresses(List::of([address])));
     }
 }

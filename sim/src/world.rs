@@ -237,7 +237,7 @@ impl World {
             | Event::Told { run, .. }
             | Event::Loaded { run, .. }
             | Event::Over { run, .. } => run.host,
-            Event::Act { host } | Event::Look { host } => host,
+            Event::Act { host } | Event::Look { host } | Event::Surroundings { host } => host,
             Event::Syn { conn, .. } => self.host_at(self.conns[conn].remote)?,
             Event::SynAck { conn, .. } | Event::DialFailed { conn, .. } | Event::DialTimeout { conn } => {
                 self.conns[conn].ends[0].host
@@ -270,6 +270,7 @@ impl World {
             Event::Told { run, upto, failed } => self.told(run, upto, failed),
             Event::Loaded { run, load } => self.loaded(run, load),
             Event::Act { host } => self.act(host),
+            Event::Surroundings { host } => self.notice(host),
             Event::Look { host } => self.look(host),
             Event::Syn { conn, attempt } => self.syn(conn, attempt),
             Event::SynAck { conn, attempt } => self.syn_ack(conn, attempt),

@@ -175,13 +175,33 @@ fn three_people_talk_and_no_conversation_disturbs_another() {
     }
 }
 
+#[test]
+fn a_handshake_that_slept_does_not_make_its_node_patient() {
+    // Bob dials again, stands still in the middle of the handshake, and wakes somewhere else: his session opens with
+    // what had arrived before, on a connection that is dead. That it took so long is not how far away Alice is.
+    for moment in 0..30 {
+        let asleep = 2 * MET + moment * SECOND / 10;
+        let mut scenario = Scenario::calm(14)
+            .with(2 * MET, Op::Reset { a: ALICE, b: BOB })
+            .with(asleep, Op::Pause { host: BOB, lasts: 25 * SECOND })
+            .with(asleep + SECOND, Op::Move { host: BOB, told: false })
+            .with(asleep + 2 * SECOND, Op::Send { host: BOB, to: ALICE, bytes: 100 });
+        (scenario.climate.latency, scenario.looking) = (SECOND / 2, false);
+        let outcome = run(scenario);
+        assert_eq!((outcome.sent, outcome.delivered), (1, 1));
+        let seconds = outcome.healed_after / SECOND;
+        assert!(seconds < 60, "{seconds} s if he fell asleep at {}", asleep / (SECOND / 10));
+    }
+}
+
 // --- seeds that found something ----------------------------------------------------------------------------------
 
 #[test]
 fn seeds_that_once_failed() {
     // 46: one failed attempt was counted as two, and the backoff outgrew the patience of this world.
     // 16435: what was offered a second time to a slow disk was held against its honest sender.
-    for seed in [46, 16_435] {
+    // 516345: a round trip that was measured through a pause made a node wait two minutes on a dead connection.
+    for seed in [46, 16_435, 516_345] {
         let outcome = run(Scenario::from_seed(seed));
         assert!(outcome.delivered > 0);
     }
