@@ -237,6 +237,7 @@ impl Peers {
         peer.contact.petname = petname;
         peer.contact.nickname = nickname;
         peer.contact.state = ContactState::Established;
+        peer.made_in = cx.batch();
         cx.put(&Key::Contact(who.peer), peer.contact.encode());
         cx.promise_event(Event::ContactChanged { peer: who.peer, change: ContactChange::Established });
         cx.promise(Promise::Open(stream));

@@ -219,6 +219,10 @@ impl Cx {
         BatchId(self.next_batch)
     }
 
+    pub(crate) const fn is_durable(&self, batch: BatchId) -> bool {
+        batch.0 <= self.durable
+    }
+
     /// Keeps `promise` until the batch that is being built is durable. If there is nothing to wait for, it is enough
     /// to wait for what is already under way.
     pub(crate) fn promise(&mut self, promise: Promise) {

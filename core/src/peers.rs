@@ -7,8 +7,8 @@
 
 use crate::api::{AttemptOutcome, ContactChange, DialFailure, Event, Rejection, SessionEnd, TicketRefusal};
 use crate::bounded::{List, Queue};
-use crate::cx::{Asked, Cx, OutboxAsked, Timer};
-use crate::ids::{CallerId, InviteId, MessageRef, PeerId, SessionId, StreamId};
+use crate::cx::{Asked, Cx, OutboxAsked, Promise, Timer};
+use crate::ids::{BatchId, CallerId, InviteId, MessageRef, PeerId, SessionId, StreamId};
 use crate::inbox::Inbox;
 use crate::limits::{DIAL_STAGGER, LOOKUPS, OVERLAP_MAX, RECORD_FRAMES, SESSIONS_PER_PEER};
 use crate::links::{Link, Links};
@@ -31,6 +31,9 @@ pub(crate) struct Peer {
     pub(crate) contact: Contact,
     pub(crate) conversation: Conversation,
     pub(crate) conversation_dirty: bool,
+    /// The batch in which an invitation made it a contact. Nobody may rely on that before it is durable: the peer
+    /// forgets its ticket as soon as a session stands.
+    pub(crate) made_in: BatchId,
     pub(crate) outbox: Outbox,
     pub(crate) inbox: Inbox,
     /// In order of preference.
@@ -50,6 +53,7 @@ impl Peer {
             contact,
             conversation,
             conversation_dirty: false,
+            made_in: BatchId(0),
             outbox,
             inbox,
             sessions: List::new(),
@@ -179,8 +183,13 @@ impl Peers {
             return Admission::Turned(Rejection::Blocked, CloseReason::Stranger);
         }
         let is_contact = known.is_some_and(Peer::is_contact);
+        let is_durable = known.is_some_and(|peer| cx.is_durable(peer.made_in));
         match who.secret {
-            _ if is_contact => Admission::Known,
+            _ if is_contact && is_durable => Admission::Known,
+            _ if is_contact => {
+                cx.promise(Promise::Open(stream));
+                Admission::Invited
+            }
             None => Admission::Turned(Rejection::Stranger, CloseReason::Stranger),
             Some(secret) => match self.redeem(cx, stream, who, secret) {
                 Ok(()) => Admission::Invited,
@@ -373,6 +382,7 @@ impl Peers {
             || !peer.is_wanted()
             || !peer.sessions.is_empty()
             || peer.dial.is_racing()
+            || !cx.is_durable(peer.made_in)
         {
             return;
         }

@@ -472,3 +472,23 @@ fn a_nickname_cannot_pose_as_a_petname_that_is_taken() {
         other.command(ALICE, Command::Rename { peer: stranger, petname: Name::new("MALLORY").unwrap() });
     assert_eq!(taken.unwrap_err().why, Refusal::NameTaken);
 }
+
+#[test]
+fn a_contact_is_answered_only_when_it_is_durable_also_if_it_comes_a_second_time() {
+    let mut pair = Pair::new();
+    let ticket = pair.ticket(ALICE, 7);
+    pair.sides[ALICE].slow = true;
+    let petname = Name::new("alice").unwrap();
+    pair.command(BOB, Command::Add { ticket: Box::new(ticket), petname }).unwrap();
+    pair.settle();
+    pair.cut();
+    pair.drive_until("tried again", |pair| {
+        pair.count(BOB, |event| matches!(event, Event::Attempt { .. })) >= 2
+    });
+    // The invitation is not spent on her disk, and then she forgets that he came.
+    pair.crash(ALICE);
+    pair.sides[ALICE].slow = false;
+    pair.start(ALICE);
+    pair.send(BOB, 1, "still a contact");
+    all_delivered(&mut pair, BOB, 1);
+}
