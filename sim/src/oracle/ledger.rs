@@ -7,8 +7,8 @@ use bytes::Bytes;
 use peerlink_core::api::Batch;
 use peerlink_core::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, InviteId, MessageRef, PeerId};
 use peerlink_core::record::{
-    Contact, Conversation, Counters, Entry, Feed, Invite, Key, KeyBytes, Kind, OrderKey, Place as Stored,
-    Profile, Range, Record as _, Table,
+    Contact, ContactState, Conversation, Counters, Entry, Feed, Invite, Key, KeyBytes, Kind, OrderKey,
+    Place as Stored, Profile, Range, Record as _, Table,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,6 +38,8 @@ pub(super) struct News {
     pub(super) proven: Vec<Place>,
     /// Numbers of the peer that are held now.
     pub(super) received: Vec<Place>,
+    /// Who answered a ticket, which is forgotten by that.
+    pub(super) established: Vec<PeerId>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,6 +61,7 @@ pub(super) struct Ledger {
 /// What one batch touched.
 #[derive(Debug, Default)]
 struct Touched {
+    established: Vec<PeerId>,
     feeds: Vec<(FeedNo, Option<Feed>)>,
     entries: Vec<(FeedNo, u64)>,
     orders: Vec<OrderKey>,
@@ -119,7 +122,7 @@ impl Ledger {
         self.check_indexes(&touched)?;
         let received =
             touched.entries.iter().filter_map(|(feed, seq)| self.place_in(*feed, *seq, false)).collect();
-        Ok(News { proven: self.check_feeds(&touched)?, received })
+        Ok(News { proven: self.check_feeds(&touched)?, received, established: touched.established })
     }
 
     fn put(&mut self, key: &KeyBytes, value: &Bytes, touched: &mut Touched) -> Verdict {
@@ -135,6 +138,12 @@ impl Ledger {
             Key::Contact(peer) => {
                 let contact = Contact::decode(value).map_err(corrupt)?;
                 let before = self.contacts.insert(peer, contact);
+                let pending = |contact: &Contact| matches!(contact.state, ContactState::Pending { .. });
+                if before.as_ref().is_some_and(pending)
+                    && self.contacts[&peer].state == ContactState::Established
+                {
+                    touched.established.push(peer);
+                }
                 let after = &self.contacts[&peer];
                 if before.is_some_and(|before| before.conversation != after.conversation) {
                     return Err(wrong(Check::EvidenceGrows, "a contact was given another conversation"));

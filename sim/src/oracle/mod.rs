@@ -126,6 +126,9 @@ impl Oracle {
             for proof in news.proven {
                 self.recipient_holds(host, &proof)?;
             }
+            for peer in news.established {
+                self.inviter_remembers(host, &peer)?;
+            }
             for entry in news.received {
                 self.author_holds(host, &entry)?;
             }
@@ -151,6 +154,18 @@ impl Oracle {
                 format!("{}:{} is acknowledged, and its recipient has not stored it", proof.epoch, proof.seq),
             )),
         }
+    }
+
+    /// Whose ticket was answered forgets it: the inviter has stored by then who presented it.
+    fn inviter_remembers(&self, host: usize, peer: &PeerId) -> Verdict {
+        let inviter = self.hosts.iter().find(|other| other.peer == *peer);
+        if inviter.is_some_and(|inviter| inviter.ledger.contacts.contains_key(&self.hosts[host].peer)) {
+            return Ok(());
+        }
+        Err(wrong(
+            Check::AcknowledgedIsDurable,
+            "a contact is established whose other side has not stored it",
+        ))
     }
 
     /// What a recipient holds its author has stored before: it was on the wire only after that.
