@@ -123,7 +123,10 @@ impl Peers {
                 cx.promise_event(Event::ProfileChanged);
                 own.renew(cx, false);
             }
-            Command::Reach { peer } => self.reach(cx, links, peer),
+            Command::Reach { peer } => {
+                self.probe(cx, links, peer);
+                self.reach(cx, links, peer);
+            }
             Command::Shutdown => self.shutdown(cx, links),
         }
     }

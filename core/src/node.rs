@@ -140,7 +140,11 @@ impl Node {
             Input::PersistFailed { batch: _ } => self.store_failed(),
             Input::Loaded { load, answer } => self.loaded(load, &answer),
             Input::WallClock(wall) => self.cx.set_wall(wall),
-            Input::LocalAddresses(addresses) => self.own.local_addresses(&mut self.cx, addresses),
+            Input::LocalAddresses(addresses) => {
+                if self.own.local_addresses(&mut self.cx, addresses) {
+                    self.peers.probe_all(&mut self.cx, &mut self.links);
+                }
+            }
         }
         self.due();
         self.keep();

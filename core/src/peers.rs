@@ -374,6 +374,24 @@ impl Peers {
 
     // --- dialling --------------------------------------------------------------------------------------------
 
+    /// Asks every session of this peer whether it lives, because something made it doubtful or somebody is looking.
+    pub(crate) fn probe(&self, cx: &mut Cx, links: &mut Links, id: PeerId) {
+        for stream in self.map.get(&id).map(|peer| peer.sessions.iter()).into_iter().flatten() {
+            if let Some(link) = links.get_mut(*stream) {
+                link.session.probe(cx.now);
+                links.arm(cx, *stream);
+                cx.touch(id);
+            }
+        }
+    }
+
+    /// This device is somewhere else: what stood from where it was is probably dead, and nobody says so.
+    pub(crate) fn probe_all(&self, cx: &mut Cx, links: &mut Links) {
+        for id in self.map.keys() {
+            self.probe(cx, links, *id);
+        }
+    }
+
     /// Tries to reach this peer now, if a session is wanted and none stands or is on its way.
     pub(crate) fn reach(&mut self, cx: &mut Cx, links: &mut Links, id: PeerId) {
         let Some(peer) = self.map.get_mut(&id) else { return };

@@ -31,9 +31,12 @@ impl Own {
         cx.put(&Key::Profile, self.profile.encode());
     }
 
-    pub(crate) fn local_addresses(&mut self, cx: &mut Cx, addresses: List<SocketAddr, ADDRESSES>) {
+    /// Whether it is somewhere else than before.
+    pub(crate) fn local_addresses(&mut self, cx: &mut Cx, addresses: List<SocketAddr, ADDRESSES>) -> bool {
+        let moved = self.local != addresses;
         self.local = addresses;
         self.renew(cx, false);
+        moved
     }
 
     /// Signs a new peer record if what it says changed, or `always`. It is shown once its number is durable, because

@@ -102,6 +102,8 @@ pub(crate) struct Session {
     began: Instant,
     smoothed_rtt: Duration,
     heard: Instant,
+    /// No record came yet: whether the other side has the keys is not known.
+    unproven: bool,
     offered: Option<Instant>,
     ping: Option<(u64, Instant)>,
     ping_due: Option<Instant>,
@@ -127,6 +129,7 @@ impl Session {
             began: now,
             smoothed_rtt: Duration::ZERO,
             heard: now,
+            unproven: true,
             offered: None,
             ping: None,
             ping_due: None,
@@ -238,6 +241,7 @@ impl Session {
                 let Ok(length) = length else { return self.fail(Rejection::BadHandshake) };
                 record.truncate(length);
                 self.heard = now;
+                self.unproven = false;
                 // Whatever arrives proves that the peer lives; only a pong proves that it hears us, but a pong can
                 // stand in line behind much data.
                 if let Some((_, since)) = &mut self.ping {
@@ -420,6 +424,18 @@ impl Session {
             if self.smoothed_rtt.is_zero() { sample } else { (self.smoothed_rtt * 7 + sample) / 8 };
     }
 
+    /// Since when something is expected of the peer: an answer, or its first record.
+    fn asked(&self) -> Option<Instant> {
+        self.offered.or(self.unproven.then_some(self.began))
+    }
+
+    /// Asks at once whether the peer still hears us.
+    pub(crate) fn probe(&mut self, now: Instant) {
+        if self.is_open() && self.ping.is_none() {
+            self.ping_due.get_or_insert(now);
+        }
+    }
+
     fn patience(&self) -> Duration {
         (self.smoothed_rtt * 3).clamp(LIVENESS_MIN, LIVENESS_MAX)
     }
@@ -431,7 +447,7 @@ impl Session {
             State::First | State::Hello(_) | State::Intro(_) | State::Deciding(_) => {
                 Some(self.began + HANDSHAKE_TIMEOUT)
             }
-            State::Open(_) => Some(match (self.ping, self.ping_due, self.offered) {
+            State::Open(_) => Some(match (self.ping, self.ping_due, self.asked()) {
                 // A ping that waits for a carrier that takes nothing: that is silence too.
                 (Some((_, since)), _, _) | (None, Some(since), _) => since + self.patience(),
                 (None, None, Some(since)) => (since + self.patience()).min(self.heard + IDLE_PING),

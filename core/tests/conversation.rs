@@ -4,7 +4,8 @@ mod pair;
 
 use bytes::Bytes;
 use pair::{ALICE, BOB, Pair, caller};
-use peerlink_core::api::{Command, ContactChange, Event, Refusal, TicketRefusal};
+use peerlink_core::api::{Command, ContactChange, Event, Input, Refusal, TicketRefusal};
+use peerlink_core::bounded::List;
 use peerlink_core::ids::Name;
 use peerlink_core::record::ContactState;
 use peerlink_core::time::Duration;
@@ -491,4 +492,40 @@ fn a_contact_is_answered_only_when_it_is_durable_also_if_it_comes_a_second_time(
     pair.start(ALICE);
     pair.send(BOB, 1, "still a contact");
     all_delivered(&mut pair, BOB, 1);
+}
+
+#[test]
+fn a_session_on_which_nothing_ever_came_is_given_up_although_nobody_writes() {
+    let mut pair = Pair::new();
+    let ticket = pair.ticket(ALICE, 7);
+    pair.sides[ALICE].slow = true;
+    let petname = Name::new("alice").unwrap();
+    pair.command(BOB, Command::Add { ticket: Box::new(ticket), petname }).unwrap();
+    pair.settle();
+    // The session is open at who dialled; from now on nothing arrives anywhere, and nobody is told.
+    pair.silent = true;
+    let began = pair.now;
+    pair.drive_until("given up", |pair| pair.count(BOB, |event| matches!(event, Event::Attempt { .. })) > 0);
+    assert!(pair.now.saturating_since(began) < Duration::from_secs(20));
+}
+
+#[test]
+fn a_dead_session_is_noticed_at_once_by_who_moved_or_looks() {
+    for moves in [true, false] {
+        let mut pair = Pair::met();
+        pair.settle();
+        pair.silent = true;
+        let began = pair.now;
+        if moves {
+            let elsewhere = "127.0.0.1:77".parse().unwrap();
+            pair.handle(BOB, Input::LocalAddresses(List::of([elsewhere])));
+        } else {
+            let peer = pair.peer(ALICE);
+            pair.command(BOB, Command::Reach { peer }).unwrap();
+        }
+        pair.drive_until("noticed", |pair| {
+            pair.count(BOB, |event| matches!(event, Event::Disconnected { .. })) > 0
+        });
+        assert!(pair.now.saturating_since(began) < Duration::from_secs(20), "moves: {moves}");
+    }
 }
