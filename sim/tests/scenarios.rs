@@ -202,7 +202,8 @@ fn seeds_that_once_failed() {
     // 16435: what was offered a second time to a slow disk was held against its honest sender.
     // 516345: a round trip that was measured through a pause made a node wait two minutes on a dead connection.
     // 525162: a contact was let in before it was durable, and was a stranger after the next power loss.
-    for seed in [46, 16_435, 516_345, 525_162] {
+    // 1056477: an idle session whose other side had forgotten it was believed in for a minute and a half.
+    for seed in [46, 16_435, 516_345, 525_162, 1_056_477] {
         let outcome = run(Scenario::from_seed(seed));
         assert!(outcome.delivered > 0);
     }
