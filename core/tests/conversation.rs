@@ -495,21 +495,6 @@ fn a_contact_is_answered_only_when_it_is_durable_also_if_it_comes_a_second_time(
 }
 
 #[test]
-fn a_session_on_which_nothing_ever_came_is_given_up_although_nobody_writes() {
-    let mut pair = Pair::new();
-    let ticket = pair.ticket(ALICE, 7);
-    pair.sides[ALICE].slow = true;
-    let petname = Name::new("alice").unwrap();
-    pair.command(BOB, Command::Add { ticket: Box::new(ticket), petname }).unwrap();
-    pair.settle();
-    // The session is open at who dialled; from now on nothing arrives anywhere, and nobody is told.
-    pair.silent = true;
-    let began = pair.now;
-    pair.drive_until("given up", |pair| pair.count(BOB, |event| matches!(event, Event::Attempt { .. })) > 0);
-    assert!(pair.now.saturating_since(began) < Duration::from_secs(20));
-}
-
-#[test]
 fn a_dead_session_is_noticed_at_once_by_who_moved_or_looks() {
     for moves in [true, false] {
         let mut pair = Pair::met();

@@ -194,6 +194,26 @@ fn a_handshake_that_slept_does_not_make_its_node_patient() {
     }
 }
 
+#[test]
+fn a_session_on_which_nothing_ever_came_is_soon_given_up_although_nobody_writes_on_it() {
+    // Somewhere around the handshake Alice loses power and Bob's connection dies in silence, and he is somewhere else,
+    // where she cannot find him: only he can begin again, and he has nothing to say.
+    for moment in 0..40 {
+        let at = 2 * MET + moment * SECOND / 10;
+        let mut scenario = Scenario::calm(15)
+            .with(2 * MET, Op::Reset { a: ALICE, b: BOB })
+            .with(at, Op::BlackHole { a: ALICE, b: BOB })
+            .with(at, power_loss(ALICE, 1, 0))
+            .with(2 * MET - 1, Op::Move { host: BOB, told: true })
+            .with(at + 4 * SECOND, Op::Send { host: ALICE, to: BOB, bytes: 100 });
+        (scenario.climate.latency, scenario.looking) = (SECOND / 2, false);
+        let outcome = run(scenario);
+        assert_eq!((outcome.sent, outcome.delivered), (1, 1));
+        let seconds = outcome.healed_after / SECOND;
+        assert!(seconds < 60, "{seconds} s if it happened at {}", at / (SECOND / 10));
+    }
+}
+
 // --- seeds that found something ----------------------------------------------------------------------------------
 
 #[test]
