@@ -379,8 +379,13 @@ impl World {
             self.counts.add(Fault::RepeatedSend);
             let written = self.people[index].order.len() as u64;
             let at = self.dice.below(Purpose::Act, own, written) as usize;
-            let caller = self.people[index].order[at];
-            return self.send_draft(index, caller, false);
+            let person = &self.people[index];
+            let caller = person.order[at];
+            let to = person.drafts.get(&caller).map(|draft| &person.others[draft.to]);
+            if to.is_some_and(|to| to.is_contact) {
+                self.send_draft(index, caller, false);
+            }
+            return;
         }
         if self.scenario.lively && self.dice.chance(Purpose::Act, own, 100_000) {
             return self.something_else(index, other, peer, received);
