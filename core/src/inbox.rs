@@ -30,7 +30,6 @@ struct Held {
 /// A body whose chunks are still coming. It lives and dies with its stream.
 #[derive(Debug)]
 struct Partial {
-    stream: StreamId,
     epoch: Epoch,
     seq: u64,
     entry: Box<Entry>,
@@ -51,7 +50,9 @@ pub(crate) struct Inbox {
     /// Cost of entries that were taken and are not acknowledged yet, and of those not yet in a closed batch.
     taken: u32,
     taken_open: u32,
-    partial: Option<Partial>,
+    /// One for each stream, so at most `SESSIONS_PER_PEER`: while two sessions overlap, what one had begun comes in
+    /// turns with what the other begins again.
+    partial: BTreeMap<StreamId, Partial>,
     lamport: u64,
 }
 
@@ -81,7 +82,7 @@ impl Inbox {
             changed: false,
             taken: 0,
             taken_open: 0,
-            partial: None,
+            partial: BTreeMap::new(),
             lamport: 0,
         }
     }
@@ -141,8 +142,8 @@ impl Inbox {
                 }
                 Body::Chunked { .. } => {
                     check(&entry)?;
-                    self.partial =
-                        Some(Partial { stream, epoch, seq, entry: Box::new(entry), body: Vec::new() });
+                    let partial = Partial { epoch, seq, entry: Box::new(entry), body: Vec::new() };
+                    self.partial.insert(stream, partial);
                 }
             }
             seq = seq.checked_add(1).ok_or(Malformed("entry number"))?;
@@ -161,19 +162,19 @@ impl Inbox {
     ) -> Result<Taken, Malformed> {
         let mut taken = Taken::default();
         let fits = |partial: &Partial| {
-            let names = partial.stream == stream && partial.epoch == chunk.epoch && partial.seq == chunk.seq;
+            let names = partial.epoch == chunk.epoch && partial.seq == chunk.seq;
             let next = u32::try_from(partial.body.len()).is_ok_and(|at| at == chunk.offset);
             let end = partial.body.len() + chunk.bytes.len() <= partial.entry.body_len as usize;
             names && next && end && !chunk.bytes.is_empty() && chunk.author == Author::Sender
         };
-        let Some(partial) = self.partial.as_mut().filter(|partial| fits(partial)) else {
+        let Some(partial) = self.partial.get_mut(&stream).filter(|partial| fits(partial)) else {
             return Err(Malformed("chunk"));
         };
         partial.body.extend_from_slice(chunk.bytes);
         if partial.body.len() < partial.entry.body_len as usize {
             return Ok(taken);
         }
-        let Some(done) = self.partial.take() else { return Ok(taken) };
+        let Some(done) = self.partial.remove(&stream) else { return Ok(taken) };
         let mut entry = *done.entry;
         if body_hash(&done.body) != entry.body_hash {
             return Err(Malformed("body"));
@@ -185,9 +186,7 @@ impl Inbox {
 
     /// The stream is over, and with it what it had begun.
     pub(crate) fn stream_over(&mut self, stream: StreamId) {
-        if self.partial.as_ref().is_some_and(|partial| partial.stream == stream) {
-            self.partial = None;
-        }
+        self.partial.remove(&stream);
     }
 
     /// One whole entry.
