@@ -214,6 +214,30 @@ fn a_session_on_which_nothing_ever_came_is_soon_given_up_although_nobody_writes_
     }
 }
 
+#[test]
+fn a_long_body_that_changes_its_session_halfway_is_nobodys_fault() {
+    // Both dial at once while long bodies wait: what one session had begun, the other begins again, and for a while
+    // pieces of both arrive in turns.
+    let mut crossed = 0;
+    for seed in 0..60 {
+        let waits = Op::Partition { from: ALICE, to: BOB, how: Block::Loud, both: true, lasts: 2 * SECOND };
+        let mut scenario = Scenario::calm(seed)
+            .with(MET, Op::Reset { a: ALICE, b: BOB })
+            .with(MET, waits)
+            .with(MET + SECOND, Op::Send { host: BOB, to: ALICE, bytes: 32 * 1024 })
+            .with(MET + SECOND, Op::Send { host: ALICE, to: BOB, bytes: 32 * 1024 })
+            // They wake nearly together, and dial as soon as they do.
+            .with(MET + SECOND, Op::Pause { host: ALICE, lasts: 15 * SECOND })
+            .with(MET + SECOND, Op::Pause { host: BOB, lasts: 15 * SECOND + seed * 500 });
+        scenario.climate =
+            Climate { latency: 6_600, jitter: 950, segment: 6_700, read: 64, ..Climate::default() };
+        let outcome = run(scenario);
+        assert_eq!((outcome.sent, outcome.delivered), (2, 2));
+        crossed += outcome.met.of(Probe::Crossed);
+    }
+    assert!(crossed > 30, "only {crossed} of 60 dialled at the same time");
+}
+
 // --- seeds that found something ----------------------------------------------------------------------------------
 
 #[test]
@@ -223,7 +247,8 @@ fn seeds_that_once_failed() {
     // 516345: a round trip that was measured through a pause made a node wait two minutes on a dead connection.
     // 525162: a contact was let in before it was durable, and was a stranger after the next power loss.
     // 1056477: an idle session whose other side had forgotten it was believed in for a minute and a half.
-    for seed in [46, 16_435, 516_345, 525_162, 1_056_477] {
+    // 2033636: a long body began on one session and began again on another, and its pieces came in turns.
+    for seed in [46, 16_435, 516_345, 525_162, 1_056_477, 2_033_636] {
         let outcome = run(Scenario::from_seed(seed));
         assert!(outcome.delivered > 0);
     }
