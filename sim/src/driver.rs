@@ -2,13 +2,13 @@
 
 use crate::disk::batch_bytes;
 use crate::fate::{Purpose, link};
+use crate::fault::Fault;
 use crate::host::Ending;
 use crate::limits::{IDLE_TICKS, OUTPUTS_PER_DRAIN, UNPERSISTED_SLACK};
 use crate::net::EndState;
 use crate::oracle::Check;
 use crate::probe::Probe;
 use crate::queue::{Event, Run};
-use crate::scenario::Fault;
 use crate::world::World;
 use peerlink_core::api::{Answer, Command, Input, KeyRange, Output, Refusal};
 use peerlink_core::ids::{BatchId, LoadId, StreamId};
@@ -235,6 +235,9 @@ impl World {
         }
         let least = host.slow.map_or(self.scenario.climate.commit, |(_, commit)| commit);
         let takes = least + self.dice.below(Purpose::Commit, own, 2 * least + 1);
+        if self.hosts[index].cutting.is_some() {
+            self.queue.push(self.now + takes / 2, Event::Cut { run });
+        }
         self.queue.push(self.now + takes, Event::Committed { run, upto });
     }
 
@@ -244,17 +247,23 @@ impl World {
         }
         let own = link(run.host, run.host);
         let host = &mut self.hosts[run.host];
-        let failing = host.failing.take();
+        let full = host.full.map(|(_, kept, down)| (kept, down));
+        let failing = full.or_else(|| host.failing.take());
         let (batches, failed) = match failing {
             None => (host.disk.sync(upto), false),
             Some((kept, _)) => {
-                let count = (host.disk.pending() as u64 + 1) * kept / crate::fate::MILLION;
-                (host.disk.cut(usize::try_from(count).unwrap_or(0)), true)
+                let pending = host.disk.pending();
+                let count = (pending as u64 + 1) * kept / crate::fate::MILLION;
+                let there = host.disk.cut(usize::try_from(count).unwrap_or(0));
+                self.counts.add(match there.len() {
+                    _ if full.is_some() => Fault::FullDisk,
+                    0 => Fault::CommitFailed,
+                    some if some < pending => Fault::CommitTorn,
+                    _ => Fault::CommitFailedKept,
+                });
+                (there, true)
             }
         };
-        if failed {
-            self.counts.add(Fault::CommitFailed);
-        }
         if let Some(process) = host.process.as_mut() {
             process.committing = failed;
             process.store_failed = failing.map(|(_, down)| down);
@@ -269,6 +278,15 @@ impl World {
         if !failed {
             self.answer_loads(run);
             self.commit(run.host);
+        }
+    }
+
+    /// The power goes while a commit is under way: what it held is there in part, batch by batch.
+    pub(crate) fn power_cut(&mut self, run: Run) {
+        let ordered = if self.is_current(run) { self.hosts[run.host].cutting.take() } else { None };
+        if let Some((kept, down)) = ordered {
+            self.counts.add(Fault::CommitCut);
+            self.crash(run.host, Ending::PowerLoss, kept, down);
         }
     }
 
@@ -294,7 +312,7 @@ impl World {
         self.feed(run.host, &Input::PersistFailed { batch: upto });
         self.drain(run.host);
         if let (true, Some(down)) = (self.is_current(run), down) {
-            self.crash(run.host, Ending::Killed, 0, down);
+            self.crash(run.host, Ending::Failed, 0, down);
         }
     }
 

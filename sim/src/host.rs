@@ -1,7 +1,10 @@
 //! A host: a disk, clocks, an address, and the process that runs a node on it, if it runs.
 
 use crate::disk::Disk;
+use crate::fate::MILLION;
+use crate::op::NAMES;
 use crate::queue::Side;
+use crate::scenario::Climate;
 use peerlink_core::Node;
 use peerlink_core::api::KeyRange;
 use peerlink_core::identity::{Identity, IdentitySecret};
@@ -22,6 +25,8 @@ pub(crate) enum Ending {
     Killed,
     /// Nothing lives on.
     PowerLoss,
+    /// As killed, by itself, because its store failed.
+    Failed,
     /// In good order, after everything was said.
     Stopped,
 }
@@ -49,12 +54,17 @@ pub(crate) struct Host {
     pub(crate) off: bool,
     /// How often it moved: part of its address.
     pub(crate) moves: u8,
-    /// What the wall clock is wrong by, in milliseconds.
+    /// What the wall clock is wrong by, in milliseconds, and what part of a million both clocks are fast.
     pub(crate) wall_error: i64,
+    pub(crate) drift_ppm: i64,
     pub(crate) paused_until: u64,
     pub(crate) doom: Option<Doom>,
     /// The next commit fails, keeping this share of what it held.
     pub(crate) failing: Option<(u64, u64)>,
+    /// The power goes in the middle of the next commit, which keeps this share of what it held.
+    pub(crate) cutting: Option<(u64, u64)>,
+    /// Since when the disk is full, what share of a commit fits, and how long the node is then down.
+    pub(crate) full: Option<(u64, u64, u64)>,
     /// Since when, and how long commits take while the disk is slow.
     pub(crate) slow: Option<(u64, u64)>,
 }
@@ -64,6 +74,7 @@ pub(crate) struct Process {
     pub(crate) node: Node,
     boot: u64,
     pub(crate) base: u64,
+    drift_ppm: i64,
     /// It was asked to stop: how long it will then be down.
     pub(crate) stopping: Option<u64>,
     pub(crate) next_accept: u64,
@@ -91,11 +102,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(node: Node, boot: u64, base: u64) -> Self {
+    pub(crate) fn new(node: Node, boot: u64, base: u64, drift_ppm: i64) -> Self {
         Self {
             node,
             boot,
             base,
+            drift_ppm,
             stopping: None,
             next_accept: 1,
             socks: BTreeMap::new(),
@@ -119,17 +131,24 @@ impl Process {
 
     /// The monotonic clock of this run.
     pub(crate) fn clock(&self, now: u64) -> Instant {
-        Instant::from_micros(now - self.boot + self.base)
+        Instant::from_micros(drifted(now - self.boot, self.drift_ppm) + self.base)
     }
 
     /// When in the world's time this clock will show `at`.
     pub(crate) fn when(&self, at: Instant) -> u64 {
-        at.as_micros().saturating_sub(self.base).saturating_add(self.boot)
+        let shown = at.as_micros().saturating_sub(self.base);
+        let rate = MILLION.saturating_add_signed(self.drift_ppm);
+        let mut passed = (u128::from(shown) * u128::from(MILLION) / u128::from(rate)) as u64;
+        // Rounding down twice may miss it by one.
+        while drifted(passed, self.drift_ppm) < shown {
+            passed += 1;
+        }
+        passed.saturating_add(self.boot)
     }
 }
 
 impl Host {
-    pub(crate) fn new(index: usize, seed: [u8; 32], wall_error: i64) -> Option<Self> {
+    pub(crate) fn new(index: usize, seed: [u8; 32], climate: &Climate) -> Option<Self> {
         let secret = IdentitySecret::new(seed)?;
         let peer = Identity::new(&secret)?.peer();
         Some(Self {
@@ -141,20 +160,23 @@ impl Host {
             incarnation: 0,
             off: false,
             moves: 0,
-            wall_error,
+            wall_error: climate.wall_skew_ms.get(index).copied().unwrap_or(0),
+            drift_ppm: climate.drift_ppm.get(index).copied().unwrap_or(0),
             paused_until: 0,
             doom: None,
             failing: None,
+            cutting: None,
+            full: None,
             slow: None,
         })
     }
 
     pub(crate) fn name(&self) -> &'static str {
-        ["alice", "bob", "carol", "dave", "erin", "frank"].get(self.index).copied().unwrap_or("nobody")
+        NAMES.get(self.index).copied().unwrap_or("nobody")
     }
 
     pub(crate) fn wall(&self, now: u64) -> WallClock {
-        let right = EPOCH_MS + now / 1000;
+        let right = EPOCH_MS + drifted(now, self.drift_ppm) / 1000;
         WallClock(right.saturating_add_signed(self.wall_error))
     }
 
@@ -167,6 +189,12 @@ impl Host {
     }
 }
 
+/// What a clock that is fast by so many parts of a million shows after `passed`.
+fn drifted(passed: u64, drift_ppm: i64) -> u64 {
+    let rate = MILLION.saturating_add_signed(drift_ppm);
+    (u128::from(passed) * u128::from(rate) / u128::from(MILLION)) as u64
+}
+
 /// A public address for each host and each place it moves to.
 fn address(index: usize, moves: u8) -> SocketAddr {
     let third = u8::try_from(index).unwrap_or(u8::MAX);
@@ -177,4 +205,26 @@ fn address(index: usize, moves: u8) -> SocketAddr {
 pub(crate) fn source_of(host: &Host, conn: usize) -> SocketAddr {
     let port = 20_000 + u16::try_from(conn % 40_000).unwrap_or(0);
     SocketAddr::new(host.address().ip(), port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_drifts_shows_what_it_is_asked_for_at_the_first_moment() {
+        for drift_ppm in [-500i64, -1, 0, 3, 499] {
+            let node = || {
+                let secret = IdentitySecret::new([7; 32]).unwrap();
+                let restore = peerlink_core::Restore::new(peerlink_core::Config::default(), &secret, [1; 32]);
+                restore.start(Instant::from_micros(0), WallClock(0)).unwrap()
+            };
+            let process = Process::new(node(), 77, 1000, drift_ppm);
+            for shown in [1000, 1001, 4999, 1_000_003, 86_400_000_017] {
+                let when = process.when(Instant::from_micros(shown));
+                assert!(process.clock(when).as_micros() >= shown);
+                assert!(when == 77 || process.clock(when - 1).as_micros() < shown, "{drift_ppm} {shown}");
+            }
+        }
+    }
 }

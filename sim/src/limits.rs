@@ -36,6 +36,9 @@ pub const RETRANSMISSION: u64 = 5 * MICROS_PER_SECOND;
 /// Beyond what a node may hold unpersisted, the one step that crossed the line may add this much.
 pub const UNPERSISTED_SLACK: usize = 1024 * 1024;
 
+/// A sleep from here on is counted as a long one.
+pub const LONG_SLEEP: u64 = 2 * 24 * 3600 * MICROS_PER_SECOND;
+
 /// Longest message that nobody would call long.
 pub const SHORT_BYTES: u64 = 300;
 
@@ -45,5 +48,7 @@ pub const TWICE_EVERY: u64 = 16;
 /// real time: the longest worlds take seconds.
 pub const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
 pub const STUCK_LOOKS: u32 = 30_000;
+/// So many worlds of the swarm come across every kind of fault; if one never struck, they proved little.
+pub const EVERY_KIND: u64 = 500;
 /// Longest trace line that is printed whole.
 pub const TRACE_LINE_CHARS: usize = 400;

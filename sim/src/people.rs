@@ -4,11 +4,11 @@
 //! again under the same id.
 
 use crate::fate::{Dice, Purpose, link};
+use crate::fault::Fault;
 use crate::host::Ending;
 use crate::limits::{MICROS_PER_MILLI, MICROS_PER_SECOND, SHORT_BYTES};
 use crate::oracle::Check;
 use crate::queue::Event as Coming;
-use crate::scenario::Fault;
 use crate::tap::Tap;
 use crate::world::World;
 use bytes::Bytes;

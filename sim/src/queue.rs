@@ -49,6 +49,10 @@ pub(crate) enum Event {
         run: Run,
         upto: BatchId,
     },
+    /// The power goes in the middle of a commit.
+    Cut {
+        run: Run,
+    },
     Told {
         run: Run,
         upto: BatchId,

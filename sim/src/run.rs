@@ -1,9 +1,10 @@
 //! Runs many worlds on all cores, and adds up what came of them.
 
+use crate::fault::Counts;
 use crate::limits::{LOOK_EVERY, STUCK_LOOKS, TWICE_EVERY};
 use crate::oracle::{Check, Violation};
 use crate::probe::Met;
-use crate::scenario::{Counts, Scenario};
+use crate::scenario::Scenario;
 use crate::tracer::Print;
 use crate::world::{Outcome, World};
 use std::panic::{AssertUnwindSafe, catch_unwind};

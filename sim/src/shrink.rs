@@ -6,9 +6,9 @@ use crate::run::one;
 use crate::scenario::{Climate, Scenario};
 use crate::tracer::Print;
 
-/// The smallest scenario that was found to fail as `scenario` does, and by what check; `None` if it does not fail.
+/// The smallest scenario that was found to fail as `scenario` does; `None` if it does not fail.
 #[must_use]
-pub fn shrink(scenario: &Scenario) -> Option<(Scenario, Check)> {
+pub fn shrink(scenario: &Scenario) -> Option<Scenario> {
     let check = fails(scenario)?;
     let mut smallest = scenario.clone();
     loop {
@@ -20,7 +20,7 @@ pub fn shrink(scenario: &Scenario) -> Option<(Scenario, Check)> {
             keep_if_it_fails(&mut smallest, candidate, check);
         }
         if smallest == before {
-            return Some((smallest, check));
+            return Some(smallest);
         }
     }
 }
@@ -55,7 +55,7 @@ fn fewer_faults(smallest: &mut Scenario, check: Check) {
 }
 
 /// What makes a scenario simpler, whatever it is.
-const SIMPLER: [fn(&mut Scenario); 15] = [
+const SIMPLER: [fn(&mut Scenario); 14] = [
     |s| s.messages /= 2,
     |s| s.messages -= s.messages.min(1),
     |s| s.long = 0,
@@ -64,20 +64,19 @@ const SIMPLER: [fn(&mut Scenario); 15] = [
     |s| s.flood = false,
     |s| s.climate.lateness = 0,
     |s| s.climate.defer = 0,
-    |s| (s.climate.dial_lost, s.climate.dial_refused) = (0, 0),
     |s| (s.climate.read, s.climate.segment) = (Climate::default().read, Climate::default().segment),
     |s| s.climate.window = Climate::default().window,
     |s| (s.climate.latency, s.climate.jitter) = (Climate::default().latency, 0),
     |s| s.climate.commit = Climate::default().commit,
     |s| s.climate.wall_skew_ms = Climate::default().wall_skew_ms,
-    |s| s.climate_faults.clear(),
+    |s| s.climate.drift_ppm = Climate::default().drift_ppm,
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::limits::MICROS_PER_SECOND as SECOND;
-    use crate::scenario::Op;
+    use crate::op::Op;
 
     #[test]
     fn of_many_faults_those_are_left_that_are_needed() {
@@ -86,7 +85,8 @@ mod tests {
         assert_eq!(shrink(&scenario), None);
         // Nobody waits as long for an answer as it takes on this way.
         scenario.climate.latency = 2000 * SECOND;
-        let (smallest, check) = shrink(&scenario).unwrap();
+        let smallest = shrink(&scenario).unwrap();
+        let check = fails(&smallest).unwrap();
         // It fails for its latency alone.
         assert_eq!((check, smallest.script.len(), smallest.messages), (Check::Liveness, 0, 0));
         assert_eq!(smallest.climate.latency, 2000 * SECOND);

@@ -1,11 +1,13 @@
 //! Carries out the script: faults of hosts, disks and the network.
 
 use crate::fate::link;
+use crate::fault::Fault;
 use crate::host::{Doom, Ending};
+use crate::limits::LONG_SLEEP;
 use crate::net::EndState;
+use crate::op::{Block, Op};
 use crate::oracle::Check;
 use crate::queue::{Event, Side};
-use crate::scenario::{Block, Fault, Op};
 use crate::world::World;
 use peerlink_core::api::{Command, Input};
 use peerlink_core::bounded::List;
@@ -16,13 +18,19 @@ impl World {
             return;
         }
         let (_, op) = self.scenario.script[index];
-        self.tracer.note(self.now, || format!("{op:?}"));
+        self.tracer.note(self.now, || op.to_string());
         match op {
             Op::Crash { host, outputs, writing, power, kept, down } => {
                 let ending = if power { Ending::PowerLoss } else { Ending::Killed };
                 self.hosts[host].doom = Some(Doom { outputs: outputs.max(1), writing, ending, kept, down });
             }
             Op::FailCommit { host, kept, down } => self.hosts[host].failing = Some((kept, down)),
+            Op::CutCommit { host, kept, down } => self.hosts[host].cutting = Some((kept, down)),
+            Op::FullDisk { host, kept, down, lasts } => {
+                self.hosts[host].full = Some((self.now, kept, down));
+                let event = Event::LinkUp { link: link(host, host), began: self.now };
+                self.queue.push(self.now + lasts, event);
+            }
             Op::SlowDisk { host, commit, lasts } => {
                 self.counts.add(Fault::SlowCommit);
                 self.hosts[host].slow = Some((self.now, commit));
@@ -48,6 +56,8 @@ impl World {
             Op::Reset { a, b } => self.reset(a, b),
             Op::BlackHole { a, b } => self.black_hole(a, b),
             Op::HalfClose { from, to } => self.half_close(from, to),
+            Op::LoseDials { from, to, dials } => self.links[link(from, to)].lose += dials,
+            Op::RefuseDials { from, to, dials } => self.links[link(from, to)].refuse += dials,
             Op::Move { host, told } => self.relocate(host, told),
             Op::SetWall { host, by_ms } => {
                 self.counts.add(Fault::ClockJump);
@@ -71,7 +81,7 @@ impl World {
 
     /// The clocks jump at once, the process learns of it when it wakes.
     fn sleep(&mut self, host: usize, lasts: u64, by: u64) {
-        self.counts.add(Fault::Sleep);
+        self.counts.add(if by >= LONG_SLEEP { Fault::LongSleep } else { Fault::Sleep });
         let run = self.run_of(host);
         let host = &mut self.hosts[host];
         host.paused_until = self.now + lasts;

@@ -2,13 +2,14 @@
 //! machine is gone.
 
 use crate::fate::{Purpose, link};
+use crate::fault::Fault;
 use crate::host::{Ending, source_of};
 use crate::limits::{LINGER, RETRANSMISSION, SYN_RETRY};
 use crate::net::{Conn, End, EndState, Pipe, Segment, What};
+use crate::op::Block;
 use crate::oracle::Check;
 use crate::probe::Probe;
 use crate::queue::{Event, Run, Side};
-use crate::scenario::{Block, Fault};
 use crate::world::World;
 use bytes::Bytes;
 use peerlink_core::api::{DialFailure, Input, StreamEnd};
@@ -69,13 +70,14 @@ impl World {
             }
             None => {}
         }
-        let (refused, lost) = (self.scenario.climate.dial_refused, self.scenario.climate.dial_lost);
-        if !self.healed && lost > 0 && self.dice.chance(Purpose::Dial, way, lost) {
+        if self.links[way].lose > 0 {
+            self.links[way].lose -= 1;
             self.counts.add(Fault::DialLost);
             return;
         }
-        let spurious = !self.healed && refused > 0 && self.dice.chance(Purpose::Dial, way, refused);
+        let spurious = self.links[way].refuse > 0;
         if spurious {
+            self.links[way].refuse -= 1;
             self.counts.add(Fault::DialRefused);
         }
         if self.hosts[to].off {
@@ -515,15 +517,16 @@ impl World {
             self.unblock(way);
         }
         for host in &mut self.hosts {
-            if link(host.index, host.index) == way && host.slow.is_some_and(|(at, _)| at == began) {
-                host.slow = None;
+            if link(host.index, host.index) == way {
+                host.slow.take_if(|(at, _)| *at == began);
+                host.full.take_if(|(at, _, _)| *at == began);
             }
         }
     }
 
     /// The way is free again: what waited goes on at the next retransmission.
     pub(crate) fn unblock(&mut self, way: usize) {
-        self.links[way] = crate::world::Link::default();
+        (self.links[way].blocked, self.links[way].clogged) = (None, None);
         for conn in self.live() {
             for side in [0, 1].map(|side| Side { conn, side }) {
                 if self.way(side) != way || !self.conns[conn].pipes[side.side].stalled {

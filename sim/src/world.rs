@@ -5,14 +5,16 @@
 
 use crate::disk::Disk;
 use crate::fate::{Dice, Fates, Purpose, link};
+use crate::fault::{Counts, Fault};
 use crate::host::{Ending, Host, Process};
 use crate::limits::{AFTERGLOW, DONE_CHECK, EVENTS, HEALING, LINKS, LOOKING, MICROS_PER_SECOND, UNATTENDED};
 use crate::net::{Conn, EndState};
+use crate::op::Block;
 use crate::oracle::{Check, Oracle, Violation};
 use crate::people::Person;
 use crate::probe::Met;
 use crate::queue::{Event, Queue, Run};
-use crate::scenario::{Block, Counts, Fault, Scenario};
+use crate::scenario::Scenario;
 use crate::tap::Tap;
 use crate::tracer::{Print, Tracer};
 use bytes::Bytes;
@@ -27,6 +29,9 @@ pub(crate) struct Link {
     pub(crate) blocked: Option<(u64, Block)>,
     /// Since when, and by how much, everything is late.
     pub(crate) clogged: Option<(u64, u64)>,
+    /// Dials that will vanish, and that will be refused.
+    pub(crate) lose: u32,
+    pub(crate) refuse: u32,
 }
 
 /// What came of a world.
@@ -76,10 +81,8 @@ impl World {
         let mut dice = Dice::new(Fates::new(scenario.seed));
         let mut hosts = Vec::new();
         for index in 0..scenario.hosts {
-            let error = scenario.climate.wall_skew_ms[index].cast_signed();
-            let error = if index % 2 == 0 { error } else { -error };
             // A seed that makes no identity is not known to exist; the next draw would make one.
-            hosts.extend(Host::new(index, dice.bytes(Purpose::Seed, link(index, index)), error));
+            hosts.extend(Host::new(index, dice.bytes(Purpose::Seed, link(index, index)), &scenario.climate));
         }
         let peers: Vec<_> = hosts.iter().map(|host| host.peer).collect();
         let mut tap = Tap::default();
@@ -89,7 +92,7 @@ impl World {
         Person::mark(&mut tap);
         let people = (0..hosts.len()).map(|index| Person::new(index, &peers, &mut dice)).collect();
         let mut counts = Counts::default();
-        scenario.climate_faults.iter().for_each(|fault| counts.add(*fault));
+        scenario.climate.faults().for_each(|fault| counts.add(fault));
         let mut world = Self {
             oracle: Oracle::new(&peers),
             tracer: Tracer::new(print),
@@ -246,6 +249,7 @@ impl World {
             Event::Script(_)
             | Event::LinkUp { .. }
             | Event::Boot { .. }
+            | Event::Cut { .. }
             | Event::Arrive(_)
             | Event::Linger(_)
             | Event::DoneCheck
@@ -267,6 +271,7 @@ impl World {
                 }
             }
             Event::Committed { run, upto } => self.committed(run, upto),
+            Event::Cut { run } => self.power_cut(run),
             Event::Told { run, upto, failed } => self.told(run, upto, failed),
             Event::Loaded { run, load } => self.loaded(run, load),
             Event::Act { host } => self.act(host),
@@ -316,7 +321,7 @@ impl World {
             Ok(node) => node,
             Err(error) => return self.fail(Check::Restore, format!("the store does not restore: {error}")),
         };
-        host.process = Some(Process::new(node, now, base));
+        host.process = Some(Process::new(node, now, base, host.drift_ppm));
         host.off = false;
         let (name, incarnation, address) = (host.name(), host.incarnation, host.address());
         self.tracer.note(now, || format!("{name} starts (run {incarnation}) at {address}"));
@@ -334,6 +339,7 @@ impl World {
         }
         host.doom = None;
         host.failing = None;
+        host.cutting = None;
         let run = Run { host: index, incarnation: host.incarnation };
         host.incarnation += 1;
         host.off = ending == Ending::PowerLoss;
@@ -346,6 +352,7 @@ impl World {
         match ending {
             Ending::Killed => self.counts.add(Fault::Crash),
             Ending::PowerLoss => self.counts.add(Fault::PowerLoss),
+            Ending::Failed => {}
             Ending::Stopped if pending == 0 => {}
             Ending::Stopped => {
                 self.fail(Check::QueuedIsDurable, format!("{name} stopped before its disk was done"))
@@ -370,10 +377,13 @@ impl World {
         self.tracer.note(self.now, || "the faults are over".into());
         for index in 0..self.links.len() {
             self.unblock(index);
+            self.links[index] = Link::default();
         }
         for host in &mut self.hosts {
             host.doom = None;
             host.failing = None;
+            host.cutting = None;
+            host.full = None;
             host.slow = None;
             host.paused_until = self.now;
         }

@@ -1,0 +1,101 @@
+//! Kinds of faults: the swarm switches them on by kind, and the report counts by kind how often each struck.
+
+/// One kind of fault, or of a hostile contact's deeds.
+macro_rules! faults {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal),* $(,)?) => {
+        /// Kinds of faults.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Fault {
+            $($(#[$doc])* $kind),*
+        }
+
+        impl Fault {
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$kind),*];
+
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name),*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    // Processes.
+    Crash = "crash",
+    PowerLoss = "power-loss",
+    Pause = "pause",
+    Sleep = "sleep",
+    /// Two days or longer.
+    LongSleep = "long-sleep",
+    Restart = "restart",
+    // Disks.
+    /// What was not synced at the end of a process, and is gone or there.
+    BatchLost = "batch-lost",
+    BatchKept = "batch-kept",
+    /// A commit failed: nothing of it is there at the next start, or all of it is, or its first batches are.
+    CommitFailed = "commit-failed",
+    CommitFailedKept = "commit-failed-kept",
+    CommitTorn = "commit-torn",
+    /// The power went in the middle of a commit.
+    CommitCut = "commit-cut",
+    SlowCommit = "slow-commit",
+    FullDisk = "full-disk",
+    // The network.
+    Partition = "partition",
+    SilentPartition = "silent-partition",
+    OneWayPartition = "one-way-partition",
+    Clog = "clog",
+    Reset = "reset",
+    BlackHole = "black-hole",
+    HalfClose = "half-close",
+    DialRefused = "dial-refused",
+    DialLost = "dial-lost",
+    AddressChange = "address-change",
+    SmallReads = "small-reads",
+    // Clocks.
+    ClockSkew = "clock-skew",
+    ClockDrift = "clock-drift",
+    ClockJump = "clock-jump",
+    LateTimers = "late-timers",
+    // People.
+    RepeatedSend = "repeated-send",
+}
+
+/// How often each fault struck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts([u64; Fault::ALL.len()]);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([0; Fault::ALL.len()])
+    }
+}
+
+impl Counts {
+    pub fn add(&mut self, fault: Fault) {
+        self.0[fault as usize] += 1;
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, more)| *sum += more);
+    }
+
+    #[must_use]
+    pub fn of(&self, fault: Fault) -> u64 {
+        self.0[fault as usize]
+    }
+
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Kinds that never struck.
+    pub fn idle(&self) -> impl Iterator<Item = Fault> + '_ {
+        Fault::ALL.into_iter().filter(|fault| self.of(*fault) == 0)
+    }
+}

@@ -1,0 +1,230 @@
+//! What can happen at a moment of a script, and how each of them is written down: `verb field=value field=value`.
+
+use std::fmt;
+
+/// How a way from one host to another is blocked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Block {
+    /// Nothing arrives, nothing is said. TCP goes on when it ends.
+    Silent,
+    /// As silent, but new connections are told that there is no way.
+    Loud,
+}
+
+/// The people, by the number of their host.
+pub(crate) const NAMES: [&str; 6] = ["alice", "bob", "carol", "dave", "erin", "frank"];
+
+/// A value of a field, as one word.
+pub(crate) trait Word: Sized {
+    fn say(&self) -> String;
+    fn hear(word: &str) -> Option<Self>;
+    /// The host that it names.
+    fn host(&self) -> Option<usize> {
+        None
+    }
+}
+
+macro_rules! number_words {
+    ($($kind:ty),*) => {
+        $(impl Word for $kind {
+            fn say(&self) -> String {
+                self.to_string()
+            }
+
+            fn hear(word: &str) -> Option<Self> {
+                word.parse().ok()
+            }
+        })*
+    };
+}
+number_words!(u32, u64, i64);
+
+/// A host.
+impl Word for usize {
+    fn say(&self) -> String {
+        NAMES.get(*self).map_or_else(|| self.to_string(), |name| (*name).to_owned())
+    }
+
+    fn hear(word: &str) -> Option<Self> {
+        NAMES.iter().position(|name| *name == word)
+    }
+
+    fn host(&self) -> Option<usize> {
+        Some(*self)
+    }
+}
+
+impl Word for bool {
+    fn say(&self) -> String {
+        (if *self { "yes" } else { "no" }).to_owned()
+    }
+
+    fn hear(word: &str) -> Option<Self> {
+        match word {
+            "yes" => Some(true),
+            "no" => Some(false),
+            _ => None,
+        }
+    }
+}
+
+/// Closed sets of words.
+macro_rules! words {
+    ($kind:ident { $($variant:ident = $word:literal),* $(,)? }) => {
+        impl Word for $kind {
+            fn say(&self) -> String {
+                match self {
+                    $(Self::$variant => $word.to_owned()),*
+                }
+            }
+
+            fn hear(word: &str) -> Option<Self> {
+                match word {
+                    $($word => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+words!(Block { Silent = "silent", Loud = "loud" });
+
+/// The fields of one line, taken one by one.
+#[derive(Debug)]
+pub(crate) struct Fields<'a> {
+    words: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) fn read(words: impl Iterator<Item = &'a str>) -> Result<Self, String> {
+        let pair = |word: &'a str| word.split_once('=').ok_or(format!("{word} is not field=value"));
+        Ok(Self { words: words.map(pair).collect::<Result<_, _>>()? })
+    }
+
+    fn take<T: Word>(&mut self, name: &str) -> Result<T, String> {
+        let at = self.words.iter().position(|(known, _)| *known == name).ok_or(format!("no {name}="))?;
+        let (_, word) = self.words.remove(at);
+        T::hear(word).ok_or(format!("{name}={word} is no value of {name}"))
+    }
+
+    fn end(&self) -> Result<(), String> {
+        self.words.first().map_or(Ok(()), |(name, _)| Err(format!("what is {name}=?")))
+    }
+}
+
+macro_rules! ops {
+    ($($(#[$doc:meta])* $name:ident = $verb:literal { $($field:ident: $kind:ty),* $(,)? })*) => {
+        /// Something that happens at a moment of the script. Times are microseconds.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Op {
+            $($(#[$doc])* $name { $($field: $kind),* },)*
+        }
+
+        impl fmt::Display for Op {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$name { $($field),* } => {
+                        f.write_str($verb)?;
+                        $(write!(f, concat!(" ", stringify!($field), "={}"), $field.say())?;)*
+                        Ok(())
+                    })*
+                }
+            }
+        }
+
+        impl Op {
+            /// # Errors
+            /// What is wrong with the line, for who wrote it.
+            pub(crate) fn read(verb: &str, mut fields: Fields<'_>) -> Result<Self, String> {
+                let op = match verb {
+                    $($verb => Self::$name { $($field: fields.take(stringify!($field))?),* },)*
+                    _ => return Err(format!("what is {verb}?")),
+                };
+                fields.end().map(|()| op)
+            }
+
+            /// Whether every host that it names is one of so many.
+            pub(crate) fn is_among(&self, hosts: usize) -> bool {
+                match self {
+                    $(Self::$name { $($field),* } => {
+                        [$($field.host()),*].into_iter().flatten().all(|host| host < hosts)
+                    })*
+                }
+            }
+
+            #[cfg(test)]
+            const VERBS: &[&'static str] = &[$($verb),*];
+        }
+    };
+}
+
+ops! {
+    /// The host crashes before it carries out its `outputs`-th output from now, and starts again after `down`; if
+    /// `writing`, only outputs count while something is not synced. Of the batches that are not synced then, a share
+    /// of `kept` parts in a million is there.
+    Crash = "crash" { host: usize, outputs: u32, writing: bool, power: bool, kept: u64, down: u64 }
+    /// The next commit of the host fails; it then ends, and starts again after `down`.
+    FailCommit = "fail-commit" { host: usize, kept: u64, down: u64 }
+    /// The power goes in the middle of the next commit of the host; a share of what it held is there.
+    CutCommit = "cut-commit" { host: usize, kept: u64, down: u64 }
+    /// The disk of the host is full: every commit fails, though the first batches of it may fit, and its node is
+    /// started again after `down` each time.
+    FullDisk = "full-disk" { host: usize, kept: u64, down: u64, lasts: u64 }
+    /// Commits of the host take this long.
+    SlowDisk = "slow-disk" { host: usize, commit: u64, lasts: u64 }
+    /// Nothing passes from `from` to `to`; both ways if `both`.
+    Partition = "partition" { from: usize, to: usize, how: Block, both: bool, lasts: u64 }
+    /// What is sent from `from` to `to` takes this much longer.
+    Clog = "clog" { from: usize, to: usize, delay: u64, lasts: u64 }
+    /// Every connection between the two is reset.
+    Reset = "reset" { a: usize, b: usize }
+    /// Every connection that stands between the two swallows all bytes from now on, and says nothing.
+    BlackHole = "black-hole" { a: usize, b: usize }
+    /// Every connection from `from` to `to` ends in one direction, as if `from` had closed its side.
+    HalfClose = "half-close" { from: usize, to: usize }
+    /// So many of the next dials from `from` to `to` vanish; or are refused, although somebody is there.
+    LoseDials = "lose-dials" { from: usize, to: usize, dials: u32 }
+    RefuseDials = "refuse-dials" { from: usize, to: usize, dials: u32 }
+    /// The host gets another address; what stood under the old one is dead, in silence unless `told`.
+    Move = "move" { host: usize, told: bool }
+    /// The wall clock of the host jumps by so many milliseconds.
+    SetWall = "set-wall" { host: usize, by_ms: i64 }
+    /// The process of the host stands still.
+    Pause = "pause" { host: usize, lasts: u64 }
+    /// The machine sleeps: its process stands still, and its clocks are `by` later when it wakes.
+    Sleep = "sleep" { host: usize, lasts: u64, by: u64 }
+    /// The node is asked to stop in good order, and starts again `down` after it has.
+    Restart = "restart" { host: usize, down: u64 }
+    /// A person writes a message of this many bytes.
+    Send = "send" { host: usize, to: usize, bytes: u32 }
+    /// A person blocks a contact, and lets it in again after `lasts`.
+    BlockContact = "block" { host: usize, contact: usize, lasts: u64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Op, String> {
+        let mut words = line.split(' ');
+        Op::read(words.next().unwrap(), Fields::read(words)?)
+    }
+
+    #[test]
+    fn a_line_reads_back_and_a_mistake_is_named() {
+        let op = Op::Partition { from: 1, to: 0, how: Block::Loud, both: true, lasts: 5 };
+        assert_eq!(op.to_string(), "partition from=bob to=alice how=loud both=yes lasts=5");
+        assert_eq!(read(&op.to_string()), Ok(op));
+        let wrong = [
+            ("partition from=bob to=alice how=loud both=yes", "no lasts="),
+            ("reset a=bob b=eve", "b=eve is no value of b"),
+            ("reset a=bob b=alice c=carol", "what is c=?"),
+            ("explode a=bob", "what is explode?"),
+            ("reset bob", "bob is not field=value"),
+        ];
+        for (line, why) in wrong {
+            assert_eq!(read(line), Err(why.to_owned()));
+        }
+        assert!(Op::VERBS.len() > 10);
+    }
+}

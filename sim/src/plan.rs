@@ -1,0 +1,222 @@
+//! From a seed to a scenario: each has its own weather, its own people, and its own subset of faults.
+
+use crate::fate::{Dice, Fates, MILLION, Purpose, link};
+use crate::fault::Fault;
+use crate::limits::{HEALING, HOSTS, LONG_SLEEP, MICROS_PER_MILLI, MICROS_PER_SECOND, SHORT_BYTES};
+use crate::op::{Block, Op};
+use crate::scenario::{Climate, Scenario};
+use peerlink_core::limits::BODY_BYTES;
+
+/// Makes the seed of `calm` into a world; one in ten has no fault.
+pub(crate) fn scenario(calm: Scenario) -> Scenario {
+    let mut plan = Plan { dice: Dice::new(Fates::new(calm.seed)), scenario: calm };
+    plan.people();
+    plan.weather();
+    if !plan.chance(100_000) {
+        plan.faults();
+    }
+    plan.scenario.script.sort_unstable();
+    plan.scenario
+}
+
+struct Plan {
+    dice: Dice,
+    scenario: Scenario,
+}
+
+impl Plan {
+    fn between(&mut self, low: u64, high: u64) -> u64 {
+        self.dice.between(Purpose::Plan, link(0, 0), low, high)
+    }
+
+    fn chance(&mut self, per_million: u64) -> bool {
+        self.dice.chance(Purpose::Plan, link(0, 0), per_million)
+    }
+
+    /// Small values often, large ones now and then: uniform in the exponent.
+    fn scaled(&mut self, low: u64, high: u64) -> u64 {
+        let (from, to) = (u64::from(low.max(1).ilog2()), u64::from(high.max(1).ilog2()));
+        let bits = self.between(from, to);
+        self.between(low.max(1 << bits), high.min((2 << bits) - 1).max(low.max(1 << bits)))
+    }
+
+    fn host(&mut self) -> usize {
+        let most = self.scenario.hosts as u64 - 1;
+        self.between(0, most) as usize
+    }
+
+    fn two_hosts(&mut self) -> (usize, usize) {
+        let a = self.host();
+        let b = (a + 1 + self.between(0, self.scenario.hosts as u64 - 2) as usize) % self.scenario.hosts;
+        (a, b)
+    }
+
+    fn moment(&mut self) -> u64 {
+        let healed = self.scenario.healed;
+        self.between(0, healed - 1)
+    }
+
+    fn people(&mut self) {
+        self.scenario.healed = self.between(10, 60) * MICROS_PER_SECOND;
+        let most = if self.chance(50_000) { 1500 } else { 100 };
+        self.scenario.messages = self.scaled(4, most) as u32;
+        self.scenario.long = if self.chance(500_000) { self.scaled(5_000, 300_000) } else { 0 };
+        if self.chance(4_000) {
+            (self.scenario.flood, self.scenario.messages, self.scenario.long) = (true, 400, MILLION);
+            // From the first contact on: people who write like that are soon done.
+            let (host, at) = (self.host(), self.between(0, MICROS_PER_SECOND));
+            let op = Op::SlowDisk { host, commit: 2 * MICROS_PER_SECOND, lasts: 20 * MICROS_PER_SECOND };
+            self.scenario.script.push((at, op));
+        }
+        self.scenario.lively = self.chance(500_000);
+        self.scenario.looking = !self.chance(100_000);
+    }
+
+    fn weather(&mut self) {
+        let latency = self.scaled(200, 150 * MICROS_PER_MILLI);
+        let jitter = self.scaled(1, latency);
+        let window = self.scaled(8 * 1024, 256 * 1024).max(self.least_window(latency + jitter)) as usize;
+        let segment = self.scaled(1400, 64 * 1024) as usize;
+        let commit = self.scaled(100, 10 * MICROS_PER_MILLI);
+        self.scenario.climate = Climate { latency, jitter, window, segment, commit, ..Climate::default() };
+    }
+
+    /// What a connection must hold on its way so that everything that people write passes in a third of the time that
+    /// it may take after the faults.
+    fn least_window(&self, one_way: u64) -> u64 {
+        let long = BODY_BYTES as u64 * self.scenario.long / MILLION;
+        let volume = u64::from(self.scenario.messages) * (long + 2 * SHORT_BYTES);
+        volume * 2 * one_way / (HEALING / 3)
+    }
+
+    /// Each seed has its own subset of faults switched on, of few kinds or of many.
+    fn faults(&mut self) {
+        let share = self.between(1, 4) * MILLION / 8;
+        let on: Vec<Fault> = Fault::ALL.into_iter().filter(|_| self.chance(share)).collect();
+        for fault in on {
+            self.fault(fault);
+        }
+    }
+
+    /// Some of one kind.
+    fn fault(&mut self, fault: Fault) {
+        match fault {
+            // What becomes of batches is part of each crash.
+            Fault::BatchLost | Fault::BatchKept => {}
+            Fault::SmallReads => {
+                let least = if self.scenario.flood { 4096 } else { 64 };
+                self.scenario.climate.read = self.scaled(1, 1024).max(least) as usize;
+            }
+            Fault::LateTimers => {
+                self.scenario.climate.lateness = self.scaled(1, 100 * MICROS_PER_MILLI);
+                self.scenario.climate.defer = self.between(0, MILLION / 2);
+            }
+            Fault::ClockSkew => {
+                for host in 0..HOSTS {
+                    self.scenario.climate.wall_skew_ms[host] = self.signed(1, 1 << 36);
+                }
+            }
+            Fault::ClockDrift => {
+                for host in 0..HOSTS {
+                    self.scenario.climate.drift_ppm[host] = self.signed(1, 500);
+                }
+            }
+            Fault::RepeatedSend => self.scenario.repeat = self.scaled(10_000, MILLION / 3),
+            scripted => {
+                for _ in 0..self.scaled(1, 8) {
+                    let at = self.moment();
+                    if let Some(op) = self.op(scripted) {
+                        self.scenario.script.push((at, op));
+                    }
+                }
+            }
+        }
+    }
+
+    fn signed(&mut self, low: u64, high: u64) -> i64 {
+        let by = self.scaled(low, high).cast_signed();
+        if self.chance(MILLION / 2) { by } else { -by }
+    }
+
+    /// One fault of a kind; `None` for a kind that is no act of the script.
+    fn op(&mut self, fault: Fault) -> Option<Op> {
+        let (host, other) = self.two_hosts();
+        let down = self.scaled(MICROS_PER_MILLI, 20 * MICROS_PER_SECOND);
+        let lasts = self.scaled(100 * MICROS_PER_MILLI, 30 * MICROS_PER_SECOND);
+        Some(match fault {
+            Fault::Partition => Op::Partition { from: host, to: other, how: Block::Loud, both: true, lasts },
+            Fault::SilentPartition => {
+                Op::Partition { from: host, to: other, how: Block::Silent, both: true, lasts }
+            }
+            Fault::OneWayPartition => {
+                Op::Partition { from: host, to: other, how: Block::Silent, both: false, lasts }
+            }
+            Fault::Clog => {
+                let delay = self.scaled(100 * MICROS_PER_MILLI, 5 * MICROS_PER_SECOND);
+                Op::Clog { from: host, to: other, delay, lasts }
+            }
+            Fault::Reset => Op::Reset { a: host, b: other },
+            Fault::BlackHole => Op::BlackHole { a: host, b: other },
+            Fault::HalfClose => Op::HalfClose { from: host, to: other },
+            Fault::DialLost => Op::LoseDials { from: host, to: other, dials: self.scaled(1, 4) as u32 },
+            Fault::DialRefused => Op::RefuseDials { from: host, to: other, dials: self.scaled(1, 4) as u32 },
+            // Only the last host moves: two who moved while apart cannot find each other without a relay.
+            Fault::AddressChange => {
+                Op::Move { host: self.scenario.hosts - 1, told: self.chance(MILLION / 2) }
+            }
+            Fault::ClockJump => Op::SetWall { host, by_ms: self.signed(1, 1 << 36) },
+            Fault::Pause => Op::Pause { host, lasts },
+            Fault::Sleep => {
+                let by = self.scaled(MICROS_PER_SECOND, LONG_SLEEP - 1);
+                Op::Sleep { host, lasts, by }
+            }
+            Fault::LongSleep => Op::Sleep { host, lasts, by: self.scaled(LONG_SLEEP, 16 * LONG_SLEEP) },
+            Fault::Restart => Op::Restart { host, down },
+            of_a_disk => return self.disk_op(of_a_disk, host, down, lasts),
+        })
+    }
+
+    fn disk_op(&mut self, fault: Fault, host: usize, down: u64, lasts: u64) -> Option<Op> {
+        let kept = self.between(0, MILLION + MILLION / 2).min(MILLION);
+        Some(match fault {
+            Fault::PowerLoss | Fault::Crash => {
+                let outputs = self.scaled(1, 60) as u32;
+                let writing = self.chance(MILLION / 2);
+                Op::Crash { host, outputs, writing, power: fault == Fault::PowerLoss, kept, down }
+            }
+            Fault::CommitFailed => Op::FailCommit { host, kept: 0, down },
+            Fault::CommitFailedKept => Op::FailCommit { host, kept: MILLION, down },
+            Fault::CommitTorn => Op::FailCommit { host, kept: self.between(MILLION / 3, MILLION - 1), down },
+            Fault::CommitCut => Op::CutCommit { host, kept, down },
+            Fault::FullDisk => {
+                let kept = if self.chance(MILLION / 2) { 0 } else { kept };
+                Op::FullDisk { host, kept, down: down.max(100 * MICROS_PER_MILLI), lasts }
+            }
+            Fault::SlowCommit => {
+                let commit = self.scaled(10 * MICROS_PER_MILLI, 3 * MICROS_PER_SECOND);
+                Op::SlowDisk { host, commit, lasts }
+            }
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_makes_one_scenario_and_one_in_ten_has_no_fault() {
+        assert_eq!(Scenario::from_seed(5), Scenario::from_seed(5));
+        let calm = |scenario: &Scenario| scenario.script.is_empty() && scenario.climate.faults().count() == 0;
+        let count = (0..1000).filter(|seed| calm(&Scenario::from_seed(*seed))).count();
+        assert!((70..140).contains(&count), "{count}");
+    }
+
+    #[test]
+    fn every_fault_has_its_own_place_in_the_count() {
+        for (index, fault) in Fault::ALL.iter().enumerate() {
+            assert_eq!(*fault as usize, index);
+        }
+    }
+}
