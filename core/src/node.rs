@@ -198,6 +198,13 @@ impl Node {
         }
     }
 
+    /// Which key seals the records of an open stream, by a name that tells nothing of it, and how many it sealed. A
+    /// harness that sees every `Write` can hold against it that no key meets a number twice, whatever was restored.
+    #[must_use]
+    pub fn sealing(&self, stream: StreamId) -> Option<(u64, u64)> {
+        self.links.get(stream).and_then(|link| link.session.sealing())
+    }
+
     /// Who this node is.
     #[must_use]
     pub fn peer(&self) -> PeerId {

@@ -25,6 +25,7 @@ use snow::types::{Cipher, Dh, Hash, Random};
 use snow::{Builder, Error, HandshakeState};
 use zeroize::{Zeroize as _, Zeroizing};
 
+const KEY_NAME: &str = "peerlink 2026-11 v1 name of a key";
 const PROTOCOL: &str = "Noise_XX_25519_ChaChaPoly_BLAKE2s";
 /// The most that a message of this pattern is longer than its payload: an ephemeral key, a sealed static key, a tag.
 const OVERHEAD: usize = 32 + (32 + SEAL_BYTES) + SEAL_BYTES;
@@ -204,11 +205,15 @@ pub(crate) struct Split {
 pub(crate) struct Sealer {
     cipher: ChaCha20Poly1305,
     number: u64,
+    /// A hash of the key: names it, and tells nothing of it.
+    name: u64,
 }
 
 impl Sealer {
     fn new(key: &[u8; 32]) -> Self {
-        Self { cipher: ChaCha20Poly1305::new(key.into()), number: 0 }
+        let mut name = [0; 8];
+        blake3::Hasher::new_derive_key(KEY_NAME).update(key).finalize_xof().fill(&mut name);
+        Self { cipher: ChaCha20Poly1305::new(key.into()), number: 0, name: u64::from_le_bytes(name) }
     }
 
     /// Encrypts `record[from..]` in place and appends the tag of [`SEAL_BYTES`]. On an error nothing was changed.
@@ -231,9 +236,12 @@ impl Sealer {
     }
 
     /// The number of the next record, and so how many were sealed.
-    #[cfg(test)]
     pub(crate) const fn number(&self) -> u64 {
         self.number
+    }
+
+    pub(crate) const fn name(&self) -> u64 {
+        self.name
     }
 }
 

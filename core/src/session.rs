@@ -366,6 +366,14 @@ impl Session {
         Ok(())
     }
 
+    /// The name of the key that seals, and how many records it sealed; `None` while the session is not open.
+    pub(crate) const fn sealing(&self) -> Option<(u64, u64)> {
+        match &self.state {
+            State::Open(ciphers) => Some((ciphers.seal.name(), ciphers.seal.number())),
+            _ => None,
+        }
+    }
+
     /// Starts a record: room for its length, then the frames that the session itself has to say.
     pub(crate) fn begin_record(&mut self, rng: &mut Rng, now: Instant) -> Vec<u8> {
         let mut record = alloc::vec![0; RECORD_PREFIX];

@@ -27,9 +27,10 @@ pub enum Purpose {
     Pace,
     Size,
     Retransmit,
+    Attack,
 }
 
-const PURPOSES: usize = Purpose::Retransmit as usize + 1;
+const PURPOSES: usize = Purpose::Attack as usize + 1;
 
 /// One part in this many is the unit of chances.
 pub const MILLION: u64 = 1_000_000;

@@ -56,6 +56,13 @@ faults! {
     DialLost = "dial-lost",
     AddressChange = "address-change",
     SmallReads = "small-reads",
+    // Somebody on the way.
+    BitFlipped = "bit-flipped",
+    BytesCut = "bytes-cut",
+    BytesInjected = "bytes-injected",
+    BytesReplayed = "bytes-replayed",
+    BytesSpliced = "bytes-spliced",
+    BytesReflected = "bytes-reflected",
     // Clocks.
     ClockSkew = "clock-skew",
     ClockDrift = "clock-drift",

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attack;
 pub mod disk;
 mod driver;
 pub mod fate;
@@ -31,7 +32,7 @@ mod world;
 
 pub use disk::{Deed, Disk};
 pub use fault::{Counts, Fault};
-pub use op::{Block, Op};
+pub use op::{Attack, Block, Op};
 pub use oracle::{Check, Violation};
 pub use scenario::{Climate, Scenario};
 pub use tracer::Print;

@@ -36,6 +36,11 @@ pub const RETRANSMISSION: u64 = 5 * MICROS_PER_SECOND;
 /// Beyond what a node may hold unpersisted, the one step that crossed the line may add this much.
 pub const UNPERSISTED_SLACK: usize = 1024 * 1024;
 
+/// What somebody on the way remembers of the beginning of each direction of a connection.
+pub const TAPE_BYTES: usize = 4096;
+/// Most bytes that he makes up at once.
+pub const INJECTED_BYTES: u64 = 100;
+
 /// A sleep from here on is counted as a long one.
 pub const LONG_SLEEP: u64 = 2 * 24 * 3600 * MICROS_PER_SECOND;
 

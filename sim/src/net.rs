@@ -44,6 +44,9 @@ pub(crate) struct Pipe {
     /// The host was off when something arrived: its kernel answers with a reset when it is back.
     pub(crate) unknown: bool,
     pub(crate) tail: Tail,
+    /// What passed first, and what passed last, for who will send it again.
+    pub(crate) tape: Vec<u8>,
+    pub(crate) last: Bytes,
 }
 
 impl Pipe {

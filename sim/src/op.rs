@@ -11,6 +11,23 @@ pub enum Block {
     Loud,
 }
 
+/// What somebody on the way does to bytes that pass. Reading them is no act: that happens to all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Attack {
+    /// One bit is another.
+    Flip,
+    /// Some bytes never come.
+    Cut,
+    /// Some come that nobody sent.
+    Inject,
+    /// What passed before passes again.
+    Replay,
+    /// Bytes of an older connection come in this one.
+    Splice,
+    /// They go back to who sent them as well.
+    Reflect,
+}
+
 /// The people, by the number of their host.
 pub(crate) const NAMES: [&str; 6] = ["alice", "bob", "carol", "dave", "erin", "frank"];
 
@@ -88,6 +105,14 @@ macro_rules! words {
     };
 }
 words!(Block { Silent = "silent", Loud = "loud" });
+words!(Attack {
+    Flip = "flip",
+    Cut = "cut",
+    Inject = "inject",
+    Replay = "replay",
+    Splice = "splice",
+    Reflect = "reflect",
+});
 
 /// The fields of one line, taken one by one.
 #[derive(Debug)]
@@ -182,6 +207,9 @@ ops! {
     BlackHole = "black-hole" { a: usize, b: usize }
     /// Every connection from `from` to `to` ends in one direction, as if `from` had closed its side.
     HalfClose = "half-close" { from: usize, to: usize }
+    /// Somebody on the way from `from` to `to` lets `after` segments pass, and touches the next one. `salt` decides
+    /// about what there is to choose.
+    Attack = "attack" { from: usize, to: usize, how: Attack, after: u32, salt: u64 }
     /// So many of the next dials from `from` to `to` vanish; or are refused, although somebody is there.
     LoseDials = "lose-dials" { from: usize, to: usize, dials: u32 }
     RefuseDials = "refuse-dials" { from: usize, to: usize, dials: u32 }

@@ -12,7 +12,7 @@ use crate::queue::Event as Coming;
 use crate::tap::Tap;
 use crate::world::World;
 use bytes::Bytes;
-use peerlink_core::api::{Command, ContactChange, Event, Refusal};
+use peerlink_core::api::{Command, ContactChange, Event, Refusal, SessionEnd};
 use peerlink_core::bounded::List;
 use peerlink_core::ids::{CallerId, MessageRef, Name, PeerId};
 use peerlink_core::limits::BODY_BYTES;
@@ -224,11 +224,21 @@ impl World {
             | Event::GapFilled { .. }
             | Event::ProfileChanged
             | Event::Connected { .. }
-            | Event::Disconnected { .. }
             | Event::Attempt { .. }
             | Event::NextAttempt { .. }
             | Event::Rejected { .. }
             | Event::StoreFailed => {}
+            Event::Disconnected { peer, why: SessionEnd::Misbehaved } => {
+                let other = self.hosts.iter().position(|host| host.peer == peer).unwrap_or(index);
+                if !self.is_attacked(index, other) {
+                    let name = self.hosts[index].name();
+                    self.fail(
+                        Check::Contract,
+                        format!("{name} ends a session for bytes that nobody touched"),
+                    );
+                }
+            }
+            Event::Disconnected { .. } => {}
             Event::Stopped => self.stopped(index),
             Event::Misbehaved { what, .. } => {
                 let name = self.hosts[index].name();

@@ -3,7 +3,7 @@
 use crate::fate::{Dice, Fates, MILLION, Purpose, link};
 use crate::fault::Fault;
 use crate::limits::{HEALING, HOSTS, LONG_SLEEP, MICROS_PER_MILLI, MICROS_PER_SECOND, SHORT_BYTES};
-use crate::op::{Block, Op};
+use crate::op::{Attack, Block, Op};
 use crate::scenario::{Climate, Scenario};
 use peerlink_core::limits::BODY_BYTES;
 
@@ -172,8 +172,19 @@ impl Plan {
             }
             Fault::LongSleep => Op::Sleep { host, lasts, by: self.scaled(LONG_SLEEP, 16 * LONG_SLEEP) },
             Fault::Restart => Op::Restart { host, down },
+            Fault::BitFlipped => self.attack(host, other, Attack::Flip),
+            Fault::BytesCut => self.attack(host, other, Attack::Cut),
+            Fault::BytesInjected => self.attack(host, other, Attack::Inject),
+            Fault::BytesReplayed => self.attack(host, other, Attack::Replay),
+            Fault::BytesSpliced => self.attack(host, other, Attack::Splice),
+            Fault::BytesReflected => self.attack(host, other, Attack::Reflect),
             of_a_disk => return self.disk_op(of_a_disk, host, down, lasts),
         })
+    }
+
+    fn attack(&mut self, from: usize, to: usize, how: Attack) -> Op {
+        let after = self.scaled(1, 30) as u32 - 1;
+        Op::Attack { from, to, how, after, salt: self.between(0, u64::MAX) }
     }
 
     fn disk_op(&mut self, fault: Fault, host: usize, down: u64, lasts: u64) -> Option<Op> {

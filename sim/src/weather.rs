@@ -1,5 +1,6 @@
 //! Carries out the script: faults of hosts, disks and the network.
 
+use crate::attack::Planned;
 use crate::fate::link;
 use crate::fault::Fault;
 use crate::host::{Doom, Ending};
@@ -56,6 +57,9 @@ impl World {
             Op::Reset { a, b } => self.reset(a, b),
             Op::BlackHole { a, b } => self.black_hole(a, b),
             Op::HalfClose { from, to } => self.half_close(from, to),
+            Op::Attack { from, to, how, after, salt } => {
+                self.links[link(from, to)].attacks.push(Planned { how, after, salt });
+            }
             Op::LoseDials { from, to, dials } => self.links[link(from, to)].lose += dials,
             Op::RefuseDials { from, to, dials } => self.links[link(from, to)].refuse += dials,
             Op::Move { host, told } => self.relocate(host, told),

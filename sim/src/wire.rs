@@ -182,6 +182,9 @@ impl World {
         if bytes.is_empty() || bytes.len() > 2 * (RECORD_BYTES + RECORD_PREFIX) {
             self.fail(Check::Bounded, format!("{name} writes {} bytes at once", bytes.len()));
         }
+        let sealing = self.hosts[index].process.as_ref().and_then(|process| process.node.sealing(stream));
+        let verdict = self.oracle.sealed(sealing);
+        self.judged(verdict);
         self.overhear(side, &bytes);
         self.conns[side.conn].pipes[side.side].outgoing = Some(bytes);
         self.pump(side);
@@ -203,11 +206,14 @@ impl World {
             let size = usize::try_from(size).unwrap_or(usize::MAX).min(room).min(outgoing.len());
             let part = outgoing.split_to(size);
             let done = outgoing.is_empty();
-            pipe.held += size;
             if done {
                 pipe.outgoing = None;
             }
-            self.send(side, What::Data(part));
+            let part = self.pass_attacker(side, part);
+            if !part.is_empty() {
+                self.conns[side.conn].pipes[side.side].held += part.len();
+                self.send(side, What::Data(part));
+            }
             if done {
                 let at = self.now + self.dice.below(Purpose::Written, way, 50);
                 self.queue.push(at, Event::Written(side));
@@ -509,11 +515,8 @@ impl World {
     // --- links -----------------------------------------------------------------------------------------------
 
     pub(crate) fn link_up(&mut self, way: usize, began: u64) {
-        let state = self.links[way];
-        if state.clogged.is_some_and(|(at, _)| at == began) {
-            self.links[way].clogged = None;
-        }
-        if state.blocked.is_some_and(|(at, _)| at == began) {
+        self.links[way].clogged.take_if(|(at, _)| *at == began);
+        if self.links[way].blocked.is_some_and(|(at, _)| at == began) {
             self.unblock(way);
         }
         for host in &mut self.hosts {

@@ -3,13 +3,14 @@
 //! A world is a function of its scenario and of how many events have happened, so [`World::fork`] makes another
 //! that stands at the same moment.
 
+use crate::attack::Planned;
 use crate::disk::Disk;
 use crate::fate::{Dice, Fates, Purpose, link};
 use crate::fault::{Counts, Fault};
 use crate::host::{Ending, Host, Process};
 use crate::limits::{AFTERGLOW, DONE_CHECK, EVENTS, HEALING, LINKS, LOOKING, MICROS_PER_SECOND, UNATTENDED};
 use crate::net::{Conn, EndState};
-use crate::op::Block;
+use crate::op::{Block, Op};
 use crate::oracle::{Check, Oracle, Violation};
 use crate::people::Person;
 use crate::probe::Met;
@@ -23,7 +24,7 @@ use peerlink_core::bounded::List;
 use peerlink_core::{Config, Restore};
 
 /// One way from a host to another.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Link {
     /// Since when, and how, nothing passes.
     pub(crate) blocked: Option<(u64, Block)>,
@@ -32,6 +33,9 @@ pub(crate) struct Link {
     /// Dials that will vanish, and that will be refused.
     pub(crate) lose: u32,
     pub(crate) refuse: u32,
+    /// What somebody on it will do, in order, and whether he did something.
+    pub(crate) attacks: Vec<Planned>,
+    pub(crate) attacked: bool,
 }
 
 /// What came of a world.
@@ -69,6 +73,8 @@ pub struct World {
     pub(crate) counts: Counts,
     pub(crate) met: Met,
     pub(crate) healed: bool,
+    /// Somebody is on some way.
+    pub(crate) attackers: bool,
     pub(crate) events: u64,
     violation: Option<Violation>,
     done_at: Option<u64>,
@@ -93,6 +99,7 @@ impl World {
         let people = (0..hosts.len()).map(|index| Person::new(index, &peers, &mut dice)).collect();
         let mut counts = Counts::default();
         scenario.climate.faults().for_each(|fault| counts.add(fault));
+        let attackers = scenario.script.iter().any(|(_, op)| matches!(op, Op::Attack { .. }));
         let mut world = Self {
             oracle: Oracle::new(&peers),
             tracer: Tracer::new(print),
@@ -108,6 +115,7 @@ impl World {
             counts,
             met: Met::default(),
             healed: false,
+            attackers,
             events: 0,
             violation: None,
             done_at: None,
@@ -377,7 +385,9 @@ impl World {
         self.tracer.note(self.now, || "the faults are over".into());
         for index in 0..self.links.len() {
             self.unblock(index);
-            self.links[index] = Link::default();
+            let way = &mut self.links[index];
+            (way.lose, way.refuse) = (0, 0);
+            way.attacks.clear();
         }
         for host in &mut self.hosts {
             host.doom = None;

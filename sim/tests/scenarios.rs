@@ -4,7 +4,7 @@
 use peerlink_sim::fate::MILLION;
 use peerlink_sim::limits::MICROS_PER_SECOND as SECOND;
 use peerlink_sim::probe::Probe;
-use peerlink_sim::{Block, Check, Climate, Op, Outcome, Print, Scenario, World, schedule};
+use peerlink_sim::{Attack, Block, Check, Climate, Fault, Op, Outcome, Print, Scenario, World, schedule};
 
 const ALICE: usize = 0;
 const BOB: usize = 1;
@@ -141,6 +141,45 @@ fn a_failed_commit_ends_the_promises_and_the_next_start_finds_out() {
             .with(MET + 3 * SECOND, Op::FailCommit { host: BOB, kept, down: SECOND });
         let outcome = run(writes(scenario, ALICE, MET + 3 * SECOND, 5, SECOND / 10, 100));
         assert_eq!((outcome.sent, outcome.delivered), (10, 10));
+    }
+}
+
+#[test]
+fn whatever_somebody_on_the_way_does_costs_a_connection_and_nothing_else() {
+    let all = [
+        (Attack::Flip, Fault::BitFlipped),
+        (Attack::Cut, Fault::BytesCut),
+        (Attack::Inject, Fault::BytesInjected),
+        (Attack::Replay, Fault::BytesReplayed),
+        (Attack::Splice, Fault::BytesSpliced),
+        (Attack::Reflect, Fault::BytesReflected),
+    ];
+    for (how, fault) in all {
+        let mut struck = 0;
+        for after in 0..12 {
+            for (from, to) in [(ALICE, BOB), (BOB, ALICE)] {
+                // Before anything else that happens then: a connection, its handshake, its first messages.
+                let salt = u64::from(after) * 7919 + from as u64;
+                let scenario = writes(Scenario::calm(16), ALICE, MET, 6, SECOND / 50, 3000)
+                    .with(MET, Op::Reset { a: ALICE, b: BOB })
+                    .with(MET - 1, Op::Attack { from, to, how, after, salt });
+                let outcome = run(writes(scenario, BOB, MET, 6, SECOND / 50, 3000));
+                assert_eq!((outcome.sent, outcome.delivered), (12, 12), "{how:?} after {after} from {from}");
+                struck += outcome.faults.of(fault);
+            }
+        }
+        assert!(struck >= 4, "{how:?} struck {struck} times");
+    }
+}
+
+#[test]
+fn a_full_disk_promises_nothing_and_goes_on_when_there_is_room() {
+    for kept in [0, MILLION / 2, MILLION] {
+        let full = Op::FullDisk { host: ALICE, kept, down: SECOND, lasts: 10 * SECOND };
+        let scenario = writes(Scenario::calm(17), ALICE, MET + SECOND, 8, SECOND, 100).with(MET, full);
+        let outcome = run(writes(scenario, BOB, MET + SECOND, 8, SECOND, 100));
+        assert_eq!((outcome.sent, outcome.delivered), (16, 16), "keeping {kept}");
+        assert!(outcome.faults.of(Fault::FullDisk) > 3);
     }
 }
 

@@ -31,6 +31,8 @@ pub enum Check {
     /// Point 6: nobody on the way can read; nothing is shown that nobody wrote.
     Secrecy,
     Authentic,
+    /// No key meets a nonce twice.
+    NonceOnce,
     /// Point 8: everything is bounded.
     Bounded,
     /// The contract between a node and its driver.
@@ -82,6 +84,8 @@ struct Witness {
 #[derive(Debug, Clone)]
 pub(crate) struct Oracle {
     hosts: Vec<Witness>,
+    /// How many records each key sealed, by the key's name.
+    sealed: BTreeMap<u64, u64>,
 }
 
 impl Oracle {
@@ -93,7 +97,17 @@ impl Oracle {
             wrote: BTreeMap::new(),
             queued: BTreeMap::new(),
         };
-        Self { hosts: peers.iter().map(witness).collect() }
+        Self { hosts: peers.iter().map(witness).collect(), sealed: BTreeMap::new() }
+    }
+
+    /// A record was handed over: the name of the key that sealed it, and how many it sealed with it.
+    pub(crate) fn sealed(&mut self, sealing: Option<(u64, u64)>) -> Verdict {
+        let Some((key, count)) = sealing.filter(|(_, count)| *count > 0) else { return Ok(()) };
+        let before = self.sealed.insert(key, count).unwrap_or(0);
+        if count > before {
+            return Ok(());
+        }
+        Err(wrong(Check::NonceOnce, format!("a key seals number {} a second time", count - 1)))
     }
 
     /// A person wrote a message.
