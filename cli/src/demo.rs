@@ -10,8 +10,10 @@ use peerlink_core::ids::PeerId;
 use peerlink_storage::{Message, State};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const BEFORE: u32 = 6;
@@ -22,8 +24,37 @@ const PACE: Duration = Duration::from_millis(350);
 /// A part of the story that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What a signal takes down: every node that was started, and the directory of both profiles. Whoever starts a node or
+/// writes there holds the lock meanwhile.
+#[derive(Debug, Default)]
+struct Stage {
+    dir: Option<PathBuf>,
+    nodes: Vec<Arc<Mutex<Child>>>,
+}
+
+fn stage() -> MutexGuard<'static, Stage> {
+    static STAGE: Mutex<Stage> = Mutex::new(Stage { dir: None, nodes: Vec::new() });
+    STAGE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn end(node: &Mutex<Child>) {
+    let mut node = node.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ended_already = node.kill();
+    let _ended_already = node.wait();
+}
+
+/// A signal ends the process: nothing of the demo stays. Nothing, if none runs. Nothing can be started any more.
+pub(crate) fn take_down() {
+    let stage = stage();
+    stage.nodes.iter().for_each(|node| end(node));
+    if let Some(dir) = &stage.dir {
+        let _never_made = std::fs::remove_dir_all(dir);
+    }
+    std::mem::forget(stage);
+}
+
 /// A node in a process of its own; killed if the demo ends early.
-struct Running(Child);
+struct Running(Arc<Mutex<Child>>);
 
 impl Running {
     fn start(profile: &Profile) -> Result<Self, Fault> {
@@ -31,29 +62,33 @@ impl Running {
         let mut command = Command::new(program);
         command.arg("--profile").arg(&profile.dir).args(["up", "--json"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let running = Self(command.spawn().map_err(Fault::internal)?);
+        // A terminal's Ctrl-C is for the demo, which ends its nodes itself.
+        command.process_group(0);
+        let mut stage = stage();
+        let running = Self(Arc::new(Mutex::new(command.spawn().map_err(Fault::internal)?)));
+        stage.nodes.push(running.0.clone());
+        drop(stage);
         until("a node to answer", || Ok(Session::another(profile).is_ok()))?;
         Ok(running)
     }
 
     /// SIGKILL: no goodbye, no flush.
-    fn kill(mut self) -> Result<(), Fault> {
-        self.0.kill().map_err(Fault::internal)?;
-        self.0.wait().map_err(Fault::internal).map(|_| ())
+    fn kill(self) {
+        drop(self);
     }
 
-    fn end(mut self) -> Result<(), Fault> {
-        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw) {
+    fn end(self) -> Result<(), Fault> {
+        let mut node = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pid) = i32::try_from(node.id()).ok().and_then(rustix::process::Pid::from_raw) {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(Fault::internal)?;
         }
-        self.0.wait().map_err(Fault::internal).map(|_| ())
+        node.wait().map_err(Fault::internal).map(|_| ())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ended_already = self.0.kill();
-        let _ended_already = self.0.wait();
+        end(&self.0);
     }
 }
 
@@ -112,7 +147,11 @@ pub(crate) fn run(json: bool) -> Result<(), Fault> {
     let mut name = [0; 8];
     getrandom::fill(&mut name).map_err(Fault::internal)?;
     let dir = std::env::temp_dir().join(format!("peerlink-demo-{}", data_encoding::HEXLOWER.encode(&name)));
+    stage().dir = Some(dir.clone());
+    crate::signals::end_in_good_order(false)?;
     let result = play(&dir, json);
+    // If a node failed because a signal just ended it, that is no failure of the demo.
+    crate::signals::yield_to_signal();
     match &result {
         Ok(()) => {
             let _left_behind = std::fs::remove_dir_all(&dir);
@@ -123,6 +162,7 @@ pub(crate) fn run(json: bool) -> Result<(), Fault> {
 }
 
 fn make(dir: &Path, name: &str) -> Result<Profile, Fault> {
+    let _stage = stage();
     let profile = Profile { dir: dir.join(name) };
     profile.init()?;
     let listen = vec![(std::net::Ipv4Addr::LOCALHOST, free_port()?).into()];
@@ -157,7 +197,7 @@ fn play(dir: &Path, json: bool) -> Result<(), Fault> {
     }
     // The last one is on its way while its recipient dies.
     story.write("queued")?;
-    bob_runs.kill()?;
+    bob_runs.kill();
     story.tell("Bob is killed (SIGKILL), in the middle of it.");
     for _ in 0..WHILE_AWAY {
         story.write("queued")?;
@@ -179,6 +219,7 @@ fn play(dir: &Path, json: bool) -> Result<(), Fault> {
 
 /// Counts from both stores, and says so in the last line.
 fn count(alice: &Profile, bob: &Profile, json: bool) -> Result<(), Fault> {
+    let _stage = stage();
     let alices = messages(alice, bob.peer()?)?;
     let bobs = messages(bob, alice.peer()?)?;
     let sent: Vec<&Message> = alices.iter().filter(|message| message.mine).collect();

@@ -26,11 +26,13 @@ use clap::Parser as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // A crash must not leave keys and messages in a core file.
     // What a library creates is private as well.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    // A crash must not leave keys and messages in a core file, nor may another process of the user look into this one.
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     let _best_effort = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+    let hidden = rustix::process::DumpableBehavior::NotDumpable;
+    let _best_effort = rustix::process::set_dumpable_behavior(hidden);
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

@@ -16,6 +16,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 const MAGIC: &str = "PLID1";
+const MAGIC_LEN: usize = MAGIC.len();
 
 /// A profile on disk.
 #[derive(Debug, Clone)]
@@ -79,6 +80,7 @@ impl Profile {
 
     /// Makes what is missing: the directory, an identity, settings. `true` if the identity is new.
     pub(crate) fn init(&self) -> Result<bool, Fault> {
+        self.refuse_foreign()?;
         make_private_dir(&self.dir)?;
         let identity = self.dir.join("identity");
         let new = !identity.try_exists().map_err(|error| unwritable(&identity, &error))?;
@@ -102,6 +104,36 @@ impl Profile {
             create_private(&settings, &serde_json::to_vec(&first).map_err(Fault::internal)?)?;
         }
         Ok(new)
+    }
+
+    /// A directory that holds other things and no profile is somebody's: nothing in it is touched, its mode neither.
+    fn refuse_foreign(&self) -> Result<(), Fault> {
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(unwritable(&self.dir, &error)),
+        };
+        let mut foreign = None;
+        for entry in entries {
+            let name = entry.map_err(|error| unwritable(&self.dir, &error))?.file_name();
+            // Another process that makes the same profile at this moment, or was killed while it did.
+            if !name.to_string_lossy().starts_with("identity.new") {
+                foreign.get_or_insert(name);
+            }
+        }
+        let Some(foreign) = foreign else { return Ok(()) };
+        let begins_as_ours = |path: &Path| {
+            let mut begin = [0; MAGIC_LEN];
+            File::open(path).and_then(|mut file| file.read_exact(&mut begin)).is_ok()
+                && begin == *MAGIC.as_bytes()
+        };
+        if begins_as_ours(&self.dir.join("identity")) || self.store().join("format").exists() {
+            return Ok(());
+        }
+        let (dir, foreign) = (self.dir.display(), foreign.display());
+        Err(Fault::usage(format!(
+            "{dir} holds other things ({foreign}) and no profile: choose an empty or a new directory. Nothing was changed"
+        )))
     }
 
     pub(crate) fn identity(&self) -> Result<IdentitySecret, Fault> {

@@ -38,6 +38,7 @@ pub(crate) fn end_in_good_order(until_told: bool) -> Result<(), Fault> {
         if let Some(signal) = signals.forever().next() {
             ENDING.store(true, Ordering::SeqCst);
             crate::host::shut_down_running();
+            crate::demo::take_down();
             restore_terminal();
             std::process::exit(if until_told { 0 } else { 128 + signal });
         }

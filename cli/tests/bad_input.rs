@@ -97,6 +97,55 @@ fn profiles_that_cannot_be_used() {
     said(&mut command(&identity, &["id"])).fails(8, "identity");
 }
 
+/// A wrong `--profile` must not close somebody's home directory to others, nor fill it.
+#[test]
+fn a_directory_with_other_things_in_it_is_left_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    let mode = || std::fs::metadata(home.path()).unwrap().mode() & 0o7777;
+    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    for (name, text) in [("notes", "mine"), ("settings.json", "{}"), ("identity", "an old ssh key")] {
+        std::fs::write(at(name), text).unwrap();
+        for args in [&["id"][..], &["init", "--nickname", "Al"], &["up", "--listen", "127.0.0.1:0"]] {
+            said(command(home.path(), args).stdin(Stdio::null())).fails(2, "holds other things");
+        }
+        assert_eq!(std::fs::read_to_string(at(name)).unwrap(), text);
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
+        assert_eq!(mode(), 0o755);
+        std::fs::remove_file(at(name)).unwrap();
+    }
+    // What a process left that was killed while it made the profile is no obstacle, nor is nothing.
+    std::fs::write(at("identity.new4711"), "PLID1 7").unwrap();
+    said(&mut command(home.path(), &["id"])).succeeds();
+    assert_eq!(mode(), 0o700);
+}
+
+/// Also what the engine makes later: journals, tables, what it renames.
+#[test]
+fn nobody_else_can_read_a_profile_that_is_in_use() {
+    fn walk(path: &Path, seen: &mut usize) {
+        // The engine may take a file away at any time.
+        let Ok(metadata) = std::fs::symlink_metadata(path) else { return };
+        let most = if metadata.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(metadata.mode() & 0o7777, most, "{}", path.display());
+        *seen += 1;
+        for entry in std::fs::read_dir(path).into_iter().flatten() {
+            walk(&entry.unwrap().path(), seen);
+        }
+    }
+    let (alice, alice_up, bob, _bob_up) = friends();
+    for n in 0..20 {
+        alice.run(&["send", "Bob", &format!("{n} {}", "x".repeat(20_000))]).succeeds();
+    }
+    let mut seen = [0; 2];
+    walk(&alice.path, &mut seen[0]);
+    walk(&bob.path, &mut seen[1]);
+    assert!(seen.iter().all(|seen| *seen > 8), "{seen:?}");
+    assert_eq!(alice_up.end(), 0);
+    alice.run(&["contacts"]).succeeds();
+    walk(&alice.path, &mut seen[0]);
+}
+
 /// Root may write where others may not, but not on a file system that is mounted read-only.
 #[test]
 fn a_read_only_profile() {
