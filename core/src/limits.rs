@@ -114,6 +114,9 @@ pub const IDLE_PING: Duration = Duration::from_secs(90);
 /// Retry of an unanswered offer and of a failed dial: from, doubling to, with full jitter.
 pub const RETRY_FIRST: Duration = Duration::from_secs(5);
 pub const RETRY_MAX: Duration = Duration::from_secs(15 * 60);
+/// A session that stood this long, or on which something was acknowledged, proved that the way is good: the backoff of
+/// its dials begins anew. One that breaks at once counts as a failure.
+pub const SESSION_PROVEN: Duration = Duration::from_secs(5);
 /// The losing session of an overlap waits at most this long for the winner to prove itself.
 pub const OVERLAP_MAX: Duration = Duration::from_secs(10);
 /// Orderly shutdown waits at most this long for streams to take their last bytes.

@@ -10,7 +10,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use bytes::Bytes;
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -299,15 +299,37 @@ fn flush_outbound(cx: &mut Cx, stream: StreamId, link: &mut Link) {
     }
 }
 
-/// What one source of streams is: an IPv4 address, or the /64 that one IPv6 host can fill.
-fn source(remote: &SocketAddr) -> [u8; 8] {
-    let mut out = [0; 8];
-    match remote.ip() {
-        IpAddr::V4(ip) => out.iter_mut().zip(ip.octets()).for_each(|(to, from)| *to = from),
-        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
-            Some(v4) => return source(&SocketAddr::new(v4.into(), 0)),
-            None => out.iter_mut().zip(ip.octets()).for_each(|(to, from)| *to = from),
-        },
+/// What one source of streams is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    V4(Ipv4Addr),
+    /// The network (/64) that one IPv6 host can fill.
+    V6([u16; 4]),
+}
+
+fn source(remote: &SocketAddr) -> Source {
+    match remote.ip().to_canonical() {
+        IpAddr::V4(ip) => Source::V4(ip),
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            Source::V6([a, b, c, d])
+        }
     }
-    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_an_ipv4_address_or_an_ipv6_network() {
+        let source = |text: &str| source(&text.parse().unwrap());
+        assert_eq!(source("192.0.2.1:5"), source("192.0.2.1:6"));
+        assert_eq!(source("192.0.2.1:5"), source("[::ffff:192.0.2.1]:7"));
+        assert_ne!(source("192.0.2.1:5"), source("192.0.2.2:5"));
+        assert_eq!(source("[2001:db8:1:2::3]:5"), source("[2001:db8:1:2:ffff::9]:5"));
+        assert_ne!(source("[2001:db8:1:2::3]:5"), source("[2001:db8:1:3::3]:5"));
+        // The same first bytes, and nothing to do with each other.
+        assert_ne!(source("32.1.13.184:5"), source("[2001:db8::1]:5"));
+    }
 }

@@ -277,11 +277,11 @@ impl Peers {
         cx.stats.sessions += 1;
         let (remote, initiator) = (link.remote, link.we_dialled());
         let Some(peer) = self.map.get_mut(&id) else { return };
-        peer.dial.succeeded();
         if initiator {
             cx.event(Event::Attempt { peer: id, remote, outcome: AttemptOutcome::Connected });
         }
         if !core::mem::replace(&mut peer.connected, true) {
+            peer.dial.stands(cx.now, peer.outbox.feed().acked);
             cx.event(Event::Connected { peer: id, remote, initiator });
         }
         cx.timers.cancel(Timer::Dial(id));
@@ -345,13 +345,14 @@ impl Peers {
         }
         let stood = core::mem::take(&mut peer.connected);
         if stood {
+            peer.dial.fell(cx.now, peer.outbox.feed().acked);
             cx.event(Event::Disconnected { peer: id, why });
         } else if peer.dial.is_waiting() {
             // The attempt that opened it has failed already, and has set the next: one failure counts once.
             return;
         }
         let wait = match why {
-            SessionEnd::Lost | SessionEnd::Silent if stood => peer.dial.wait_briefly(&mut cx.rng),
+            SessionEnd::Lost | SessionEnd::Silent if stood => peer.dial.wait_after_break(&mut cx.rng),
             SessionEnd::Closed
             | SessionEnd::Lost
             | SessionEnd::Silent

@@ -7,6 +7,7 @@ use pair::{ALICE, BOB, Pair, caller};
 use peerlink_core::api::{Command, ContactChange, Event, Input, Refusal, TicketRefusal};
 use peerlink_core::bounded::List;
 use peerlink_core::ids::Name;
+use peerlink_core::limits::SESSION_PROVEN;
 use peerlink_core::record::ContactState;
 use peerlink_core::time::Duration;
 
@@ -422,6 +423,32 @@ fn one_failure_of_an_attempt_is_one_step_of_the_backoff() {
     pair.cut_one(BOB);
     pair.settle();
     assert_eq!(pair.count(BOB, |event| matches!(event, Event::NextAttempt { .. })), 1);
+}
+
+/// How long it takes until both are connected again after a cut.
+fn reconnect(pair: &mut Pair) -> Duration {
+    let connected = |pair: &Pair, side| pair.count(side, |event| matches!(event, Event::Connected { .. }));
+    let (before, from) = ([ALICE, BOB].map(|side| connected(pair, side)), pair.now);
+    pair.cut();
+    pair.drive_until("connected again", |pair| {
+        [ALICE, BOB].iter().all(|side| connected(pair, *side) > before[*side])
+    });
+    pair.now.saturating_since(from)
+}
+
+#[test]
+fn a_peer_that_breaks_every_session_at_once_is_dialled_ever_more_rarely() {
+    let mut pair = Pair::met();
+    let quick = Duration::from_millis(250);
+    let waits: Vec<Duration> = (0..12).map(|_| reconnect(&mut pair)).collect();
+    assert!(waits.iter().sum::<Duration>() > Duration::from_secs(300), "{waits:?}");
+    // Something acknowledged, or some time that it stood, is proof that the way is good.
+    send_all(&mut pair, ALICE, 0, 1);
+    pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 1);
+    assert!(reconnect(&mut pair) <= quick);
+    pair.now += SESSION_PROVEN;
+    assert!(reconnect(&mut pair) <= quick);
+    assert!(reconnect(&mut pair) <= SESSION_PROVEN, "and the backoff began anew");
 }
 
 #[test]

@@ -58,13 +58,18 @@ fn reachable(listeners: &[SocketAddr], interfaces: &[IpAddr]) -> List<SocketAddr
     if found.iter().any(|address| !address.ip().is_loopback()) {
         found.retain(|address| !address.ip().is_loopback() || chosen(address));
     }
-    // IPv4 first: it is what fits a short ticket.
-    found.sort_by_key(|address| {
-        let ip = address.ip();
-        (ip.is_loopback(), ip.is_ipv6(), is_private(ip), *address)
-    });
+    found.sort_by_key(|address| (is_private(address.ip()), *address));
     found.dedup();
-    List::of(found)
+    let (loopback, found): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|address| address.ip().is_loopback());
+    List::of(take_turns(found).chain(take_turns(loopback)))
+}
+
+/// The families one after the other, so that a limit cuts neither off. IPv4 first: it is what fits a short ticket.
+fn take_turns(addresses: Vec<SocketAddr>) -> impl Iterator<Item = SocketAddr> {
+    let (v4, v6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv4);
+    let turns = v4.len().max(v6.len());
+    (0..turns).flat_map(move |turn| [v4.get(turn).copied(), v6.get(turn).copied()]).flatten()
 }
 
 fn is_usable(ip: IpAddr) -> bool {
@@ -121,6 +126,18 @@ mod tests {
         let found = found(&["0.0.0.0:7"], &interfaces);
         assert_eq!(found.len(), ADDRESSES);
         assert_eq!(found[0], "203.0.113.9:7");
+    }
+
+    #[test]
+    fn many_addresses_of_one_family_leave_room_for_the_other() {
+        let v4 = (1..=ADDRESSES + 2).map(|n| format!("10.0.0.{n}"));
+        let v6 = ["fd00::1", "2001:db8::1"].map(str::to_owned);
+        let interfaces: Vec<String> = v4.chain(v6).collect();
+        let interfaces: Vec<&str> = interfaces.iter().map(String::as_str).collect();
+        let both = found(&["0.0.0.0:7", "[::]:7"], &interfaces);
+        assert_eq!(both[..4], ["10.0.0.1:7", "[2001:db8::1]:7", "10.0.0.2:7", "[fd00::1]:7"]);
+        assert_eq!(both.len(), ADDRESSES);
+        assert_eq!(found(&["[::]:7"], &interfaces), ["[2001:db8::1]:7", "[fd00::1]:7"]);
     }
 
     #[test]

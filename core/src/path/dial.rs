@@ -3,9 +3,9 @@
 use crate::backoff::Backoff;
 use crate::bounded::List;
 use crate::ids::StreamId;
-use crate::limits::{ADDRESSES, PARALLEL_DIALS};
+use crate::limits::{ADDRESSES, PARALLEL_DIALS, SESSION_PROVEN};
 use crate::rng::Rng;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 use core::net::{IpAddr, SocketAddr};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +23,22 @@ pub(crate) struct Dial {
     left: List<SocketAddr, { 2 * ADDRESSES }>,
     running: List<StreamId, PARALLEL_DIALS>,
     backoff: Backoff,
+    /// Since when sessions have stood without a break, and how much was acknowledged by then.
+    stands: Option<(Instant, u64)>,
+    /// The way was good: a break of it is worth a quick try.
+    proven: bool,
 }
 
 impl Dial {
     pub(crate) fn new() -> Self {
-        Self { phase: Phase::Idle, left: List::new(), running: List::new(), backoff: Backoff::default() }
+        Self {
+            phase: Phase::Idle,
+            left: List::new(),
+            running: List::new(),
+            backoff: Backoff::default(),
+            stands: None,
+            proven: false,
+        }
     }
 
     pub(crate) fn is_racing(&self) -> bool {
@@ -83,8 +94,12 @@ impl Dial {
         self.backoff.next(rng)
     }
 
-    /// Waits shorter, because the session that was there just broke.
-    pub(crate) fn wait_briefly(&mut self, rng: &mut Rng) -> Duration {
+    /// Waits shorter if the session that just broke was a good one. Otherwise a peer that breaks every session at once
+    /// would be dialled without end.
+    pub(crate) fn wait_after_break(&mut self, rng: &mut Rng) -> Duration {
+        if !self.proven {
+            return self.wait(rng);
+        }
         self.phase = Phase::Waiting;
         Duration::from_micros(rng.up_to(250_000))
     }
@@ -96,8 +111,19 @@ impl Dial {
         core::mem::take(&mut self.running)
     }
 
-    pub(crate) fn succeeded(&mut self) {
-        self.backoff.reset();
+    /// A session stands after none did; so much was acknowledged before.
+    pub(crate) fn stands(&mut self, now: Instant, acknowledged: u64) {
+        self.stands = Some((now, acknowledged));
+    }
+
+    /// The last session is over.
+    pub(crate) fn fell(&mut self, now: Instant, acknowledged: u64) {
+        self.proven = self.stands.take().is_some_and(|(since, before)| {
+            acknowledged != before || now.saturating_since(since) >= SESSION_PROVEN
+        });
+        if self.proven {
+            self.backoff.reset();
+        }
     }
 }
 
