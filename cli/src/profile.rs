@@ -16,7 +16,6 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 const MAGIC: &str = "PLID1";
-const MAGIC_LEN: usize = MAGIC.len();
 
 /// A profile on disk.
 #[derive(Debug, Clone)]
@@ -123,7 +122,7 @@ impl Profile {
         }
         let Some(foreign) = foreign else { return Ok(()) };
         let begins_as_ours = |path: &Path| {
-            let mut begin = [0; MAGIC_LEN];
+            let mut begin = [0; MAGIC.len()];
             File::open(path).and_then(|mut file| file.read_exact(&mut begin)).is_ok()
                 && begin == *MAGIC.as_bytes()
         };

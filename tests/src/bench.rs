@@ -6,12 +6,14 @@ use bytes::Bytes;
 use peerlink_core::api::{Answer, Command, Event, Input, KeyRange, Output, Page, StreamEnd};
 use peerlink_core::bounded::List;
 use peerlink_core::identity::{Identity, IdentitySecret};
-use peerlink_core::ids::{ConversationNo, Epoch, LoadId, Name, PeerId, StreamId};
+use peerlink_core::ids::{CallerId, ConversationNo, Epoch, LoadId, Name, PeerId, StreamId, Tag};
 use peerlink_core::limits::{BATCHES, LOADS};
 use peerlink_core::record::{
-    Contact, ContactState, Conversation, CorruptRecord, Key, KeyBytes, Profile, RESTORE_END, Record as _,
+    Contact, ContactState, Conversation, CorruptRecord, Key, KeyBytes, Kind, Profile, RESTORE_END,
+    Record as _,
 };
 use peerlink_core::time::{Duration, Instant, WallClock};
+use peerlink_core::wire::entry::{Body, Item, RunHead};
 use peerlink_core::{Config, Node, Restore};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -235,6 +237,37 @@ impl Bench {
     /// What is wrong with the records.
     pub fn restart(&self) -> Result<Node, CorruptRecord> {
         start(self.now, &self.disk)
+    }
+}
+
+/// A frame of entries by whoever sends it: the head of the run, then the items one behind the other.
+///
+/// # Panics
+/// If it becomes longer than a frame may be.
+#[must_use]
+pub fn entries(head: &RunHead, items: &[Item<'_>]) -> Vec<u8> {
+    let mut body = postcard::to_allocvec(head).expect("a head");
+    for item in items {
+        body.extend(postcard::to_allocvec(item).expect("an item"));
+    }
+    let length = u16::try_from(body.len()).expect("a short frame").to_be_bytes();
+    // The length as a variable-length integer of four bytes (RFC 9000, section 16).
+    [&[0x04, 0x80, 0, length[0], length[1]][..], &body].concat()
+}
+
+/// A message as its author's first is, but for what a test changes.
+#[must_use]
+pub fn item(lamport: u64, body: Body<'_>) -> Item<'_> {
+    Item {
+        kind: Kind::Text,
+        lamport,
+        claimed: WallClock(1),
+        caller: CallerId([0; 16]),
+        heads: List::new(),
+        link: None,
+        replaces: None,
+        tag: Tag([0; 16]),
+        body,
     }
 }
 

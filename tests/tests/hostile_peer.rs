@@ -3,11 +3,16 @@
 
 use peerlink_core::api::{Command, Event, Output, Rejection};
 use peerlink_core::bounded::List;
-use peerlink_core::ids::{CallerId, Epoch, StreamId};
-use peerlink_core::limits::{CREDIT_BYTES, HANDSHAKE_BYTES, IN_FLIGHT, RECORD_FRAMES};
+use peerlink_core::ids::{CallerId, EntryHash, Epoch, StreamId};
+use peerlink_core::limits::{
+    BODY_BYTES, CREDIT_BYTES, ENTRY_COST, HANDSHAKE_BYTES, IN_FLIGHT, LAMPORT_LIMIT, OPEN_EPOCHS, RANGES,
+    RECORD_FRAMES,
+};
+use peerlink_core::record::{Entry, Record as _, Table};
 use peerlink_core::time::Duration;
-use peerlink_core::wire::frame::{Frame, Frames, Have};
-use peerlink_tests::bench::{Bench, SPEAKER};
+use peerlink_core::wire::entry::{Author, Body, Chunk, Gone, RunHead};
+use peerlink_core::wire::frame::{Frame, Frames, Have, HaveFeed};
+use peerlink_tests::bench::{Bench, SPEAKER, entries, item};
 use peerlink_tests::speaker::{Speaker, record, take_record};
 
 /// Somebody whom the node does not know.
@@ -210,4 +215,215 @@ fn a_flood_of_small_frames_leads_to_few_answers() {
     assert!(!bench.closed.contains(&stream));
     bench.pass(Duration::from_secs(1));
     assert!(bench.disk.len() < 20, "{} records", bench.disk.len());
+}
+
+// --- entries -----------------------------------------------------------------------------------------------------
+
+/// A run of texts from `first` on, in the speaker's own epoch number `epoch`.
+fn texts(epoch: u8, first: u64, prev: EntryHash, texts: &[&str]) -> Vec<u8> {
+    let head = RunHead { author: Author::Sender, epoch: Epoch([epoch; 16]), first, prev };
+    // From the end of all numbers on, some time that could be.
+    let time = |at: usize| first.saturating_add(at as u64).clamp(1, LAMPORT_LIMIT);
+    let items: Vec<_> =
+        texts.iter().enumerate().map(|(at, text)| item(time(at), Body::Inline(text.as_bytes()))).collect();
+    entries(&head, &items)
+}
+
+/// A run of one item, the first of its feed.
+fn only(lamport: u64, body: Body<'_>) -> Vec<u8> {
+    let head = RunHead { author: Author::Sender, epoch: Epoch([9; 16]), first: 1, prev: EntryHash::NONE };
+    entries(&head, &[item(lamport, body)])
+}
+
+fn say(bench: &mut Bench, stream: StreamId, speaker: &mut Speaker, frames: &[u8]) {
+    bench.give(stream, &speaker.say(frames), usize::MAX);
+    bench.run();
+}
+
+/// What the node says that it holds of this epoch, from the newest of its have-vectors.
+fn held(bench: &mut Bench, stream: StreamId, speaker: &mut Speaker, epoch: u8) -> Option<HaveFeed> {
+    let mut newest = None;
+    while let Some(sealed) = bench.written.get_mut(&stream).and_then(take_record) {
+        let frames = speaker.hear(&sealed).expect("a good seal");
+        for frame in Frames(&frames) {
+            if let Frame::Have(have) = frame.expect("a good frame") {
+                newest = Some(have);
+            }
+        }
+    }
+    let epoch = Epoch([epoch; 16]);
+    newest?.feeds.iter().find(|feed| feed.epoch == epoch && feed.author == Author::Receiver).cloned()
+}
+
+/// Texts that are on the disk, in the order of their numbers, the node's own among them.
+fn stored(bench: &Bench) -> Vec<String> {
+    let entries = bench.disk.iter().filter(|(key, _)| key.first() == Some(&(Table::Entry as u8)));
+    let text = |value: &bytes::Bytes| String::from_utf8(Entry::decode(value).unwrap().body.to_vec()).unwrap();
+    entries.map(|(_, value)| text(value)).collect()
+}
+
+fn shown(bench: &Bench) -> usize {
+    bench.events().filter(|event| matches!(event, Event::Received { .. })).count()
+}
+
+/// Entries and chunks that cannot be, whatever was said before, with what they are.
+fn impossible_entries() -> Vec<(&'static str, Vec<u8>)> {
+    let chunk = |seq, offset, bytes: &[u8]| {
+        frame(&Frame::Chunk(Chunk { author: Author::Sender, epoch: Epoch([9; 16]), seq, offset, bytes }))
+    };
+    let long = [7; 20_000];
+    let hash = EntryHash(*blake3::hash(&long).as_bytes());
+    let announced = |len| only(1, Body::Chunked { len, hash });
+    let too_long = u32::try_from(BODY_BYTES + 1).unwrap();
+    vec![
+        ("a chunk that was not announced", chunk(1, 0, b"x")),
+        ("a body longer than any", announced(too_long)),
+        ("a body of four billion bytes", announced(u32::MAX)),
+        ("a chunk of another entry", [announced(20_000), chunk(2, 0, b"x")].concat()),
+        ("a chunk that leaves some out", [announced(20_000), chunk(1, 5, b"x")].concat()),
+        ("an empty chunk", [announced(20_000), chunk(1, 0, b"")].concat()),
+        ("more than was announced", [announced(3), chunk(1, 0, b"four")].concat()),
+        (
+            "another body than was announced",
+            [announced(20_000), chunk(1, 0, &long[..10_000]), chunk(1, 10_000, &[8; 10_000])].concat(),
+        ),
+        ("no logical time", only(0, Body::Inline(b"x"))),
+        ("a logical time that none could follow", only(LAMPORT_LIMIT + 1, Body::Inline(b"x"))),
+        ("a text that is none", only(1, Body::Inline(&[0xff, 0xfe]))),
+        ("a text whose body is gone", only(1, Body::Dropped { len: 5, hash })),
+        ("numbers beyond the last", texts(9, u64::MAX, EntryHash([1; 32]), &["last", "beyond"])),
+    ]
+}
+
+#[test]
+fn entries_that_cannot_be_end_the_session_and_leave_no_trace() {
+    for (what, frames) in impossible_entries() {
+        let mut bench = Bench::new(false);
+        let (stream, mut speaker) = bench.session();
+        say(&mut bench, stream, &mut speaker, &frames);
+        assert!(bench.closed.contains(&stream), "{what}: the session goes on");
+        assert_eq!(bench.node.stats().misbehaved, 1, "{what}: not counted");
+        assert!(stored(&bench).iter().all(|text| text == "last"), "{what}: {:?}", stored(&bench));
+        // It may come again, and what it then says as it should counts.
+        let (stream, mut speaker) = bench.session();
+        say(&mut bench, stream, &mut speaker, &texts(8, 1, EntryHash::NONE, &["good"]));
+        let held = held(&mut bench, stream, &mut speaker, 8).expect("acknowledged");
+        assert_eq!((held.upto, stored(&bench).contains(&"good".to_owned())), (1, true), "{what}");
+    }
+}
+
+#[test]
+fn an_entry_that_does_not_follow_is_counted_and_never_acknowledged() {
+    let mut bench = Bench::new(false);
+    let (stream, mut speaker) = bench.session();
+    say(&mut bench, stream, &mut speaker, &texts(9, 1, EntryHash::NONE, &["one"]));
+    let one = held(&mut bench, stream, &mut speaker, 9).expect("acknowledged");
+    // It names another before it than the one that is held; so does one that would close a gap.
+    say(&mut bench, stream, &mut speaker, &texts(9, 2, EntryHash([7; 32]), &["wrong"]));
+    assert_eq!(bench.node.stats().misbehaved, 1);
+    say(&mut bench, stream, &mut speaker, &texts(9, 3, EntryHash([5; 32]), &["three"]));
+    say(&mut bench, stream, &mut speaker, &texts(9, 2, one.hash, &["not who three names"]));
+    assert_eq!(bench.node.stats().misbehaved, 2);
+    let held = held(&mut bench, stream, &mut speaker, 9).expect("a have-vector");
+    assert_eq!((held.upto, held.hash, held.beyond.len()), (1, one.hash, 1));
+    assert_eq!(stored(&bench), ["one", "three"]);
+    assert_eq!(shown(&bench), 2);
+}
+
+/// Two entries under one number: the first that came is held and acknowledged, the other neither, however often and
+/// on whichever session it is said.
+#[test]
+fn a_forked_feed_shows_one_of_its_branches() {
+    let mut bench = Bench::new(false);
+    let (stream, mut speaker) = bench.session();
+    say(&mut bench, stream, &mut speaker, &texts(9, 1, EntryHash::NONE, &["one", "two"]));
+    let before = held(&mut bench, stream, &mut speaker, 9).expect("acknowledged");
+    let (mut stream, mut speaker) = (stream, speaker);
+    for _ in 0..3 {
+        say(&mut bench, stream, &mut speaker, &texts(9, 1, EntryHash::NONE, &["one", "fork"]));
+        assert_eq!(stored(&bench), ["one", "two"]);
+        if let Some(held) = held(&mut bench, stream, &mut speaker, 9) {
+            assert_eq!((held.upto, held.hash), (2, before.hash), "only the first is acknowledged");
+        }
+        (stream, speaker) = bench.session();
+    }
+    assert!(bench.node.stats().misbehaved >= 3);
+    // The branch that is held goes on.
+    say(&mut bench, stream, &mut speaker, &texts(9, 3, before.hash, &["three"]));
+    assert_eq!(stored(&bench), ["one", "two", "three"]);
+    assert_eq!(held(&mut bench, stream, &mut speaker, 9).expect("acknowledged").upto, 3);
+    assert_eq!(shown(&bench), 3);
+}
+
+#[test]
+fn epochs_gaps_and_bytes_without_end_stop_at_a_limit() {
+    let mut bench = Bench::new(false);
+    let (stream, mut speaker) = bench.session();
+    for epoch in 20..60 {
+        say(&mut bench, stream, &mut speaker, &texts(epoch, 1, EntryHash::NONE, &["again"]));
+    }
+    assert!(shown(&bench) <= OPEN_EPOCHS, "{} epochs", shown(&bench));
+    assert!(bench.node.stats().misbehaved >= 40 - OPEN_EPOCHS as u64);
+    // Gaps: every other number.
+    let before = shown(&bench);
+    for seq in 2..50 {
+        say(&mut bench, stream, &mut speaker, &texts(20, 2 * seq, EntryHash([7; 32]), &["gap"]));
+    }
+    assert!((1..=RANGES).contains(&(shown(&bench) - before)), "{} gaps", shown(&bench) - before);
+    // Bytes: one turn of the loop, so that nothing is acknowledged meanwhile.
+    let (mut prev, text) = (EntryHash::NONE, "x".repeat(8 * 1024));
+    let mut bench = Bench::new(false);
+    let (stream, mut speaker) = bench.session();
+    // The hash of an entry is what its successor names: another node computes it.
+    let mut other = Bench::new(false);
+    let (other_stream, mut other_speaker) = other.session();
+    for seq in 1..100 {
+        let run = texts(9, seq, prev, &[&text]);
+        bench.give(stream, &speaker.say(&run), usize::MAX);
+        say(&mut other, other_stream, &mut other_speaker, &run);
+        prev = held(&mut other, other_stream, &mut other_speaker, 9).expect("held").hash;
+    }
+    let most = CREDIT_BYTES / (ENTRY_COST + 8 * 1024) + 1;
+    let taken = bench.node.stats().entries_received;
+    assert!((1..=u64::from(most)).contains(&taken), "{taken} entries beyond the credit");
+    assert!(bench.node.stats().misbehaved > 0);
+}
+
+#[test]
+fn acknowledgements_of_what_never_was_prove_nothing() {
+    let mut bench = Bench::new(false);
+    let (stream, mut speaker) = bench.session();
+    send(&mut bench, 1);
+    say(&mut bench, stream, &mut speaker, &frame(&Frame::Ping(1)));
+    let claims = [(1, EntryHash([7; 32])), (2, EntryHash([7; 32])), (u64::MAX, EntryHash::NONE)];
+    for (version, (upto, hash)) in (1..).zip(claims) {
+        // The epoch is the node's, from its profile.
+        let feed =
+            HaveFeed { author: Author::Receiver, epoch: Epoch([3; 16]), upto, hash, beyond: List::new() };
+        let holder = Epoch([9; 16]);
+        let have = Have { holder, version, credit: 1 << 20, feeds: List::of([feed]), closed: List::new() };
+        say(&mut bench, stream, &mut speaker, &frame(&Frame::Have(have)));
+        assert_eq!(bench.node.stats().misbehaved, version);
+    }
+    assert!(!bench.events().any(|event| matches!(event, Event::Delivered { .. })));
+}
+
+#[test]
+fn frames_that_nobody_asked_for_change_nothing() {
+    let mut bench = Bench::new(false);
+    let (stream, mut speaker) = bench.session();
+    let before = bench.disk.clone();
+    let head = RunHead { author: Author::Receiver, epoch: Epoch([9; 16]), first: 1, prev: EntryHash::NONE };
+    let gone = Gone { author: Author::Sender, epoch: Epoch([9; 16]), first: 1, last: u64::MAX };
+    for frames in [
+        frame(&Frame::Pong(4711)),
+        frame(&Frame::Gone(gone)),
+        frame(&Frame::PrekeyGone(7)),
+        entries(&head, &[item(1, Body::Inline(b"this is yours, believe me"))]),
+    ] {
+        say(&mut bench, stream, &mut speaker, &frames);
+        assert_eq!(bench.disk, before);
+    }
+    say(&mut bench, stream, &mut speaker, &frame(&Frame::Ping(1)));
+    assert!(heard(&mut bench, stream, &mut speaker).1 && !bench.closed.contains(&stream));
 }

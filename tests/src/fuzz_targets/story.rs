@@ -277,32 +277,21 @@ fn have(bench: &Bench, draw: &mut Draw<'_>) -> Have {
     }
 }
 
-/// A run of entries: its head and items one behind the other, in postcard's form, inside a frame.
+/// A run of entries, of any kind and anywhere.
 fn entries(bench: &Bench, draw: &mut Draw<'_>, out: &mut Vec<u8>) {
     let (author, epoch) = feed(draw);
     let head = RunHead { author, epoch, first: number(draw), prev: hash(bench, draw) };
-    let mut body = postcard::to_allocvec(&head).expect("a head");
-    for _ in 0..=draw.byte() % 4 {
-        let text = draw.bytes();
-        let item = Item {
-            kind: peerlink_core::record::Kind::Text,
-            lamport: number(draw),
-            claimed: WallClock(number(draw)),
-            caller: CallerId([draw.byte(); 16]),
-            heads: List::new(),
-            link: None,
-            replaces: None,
-            tag: peerlink_core::ids::Tag([0; 16]),
-            body: match draw.byte() % 4 {
+    let items: Vec<Item<'_>> = (0..=draw.byte() % 4)
+        .map(|_| {
+            let (text, lamport, claimed) = (draw.bytes(), number(draw), WallClock(number(draw)));
+            let caller = CallerId([draw.byte(); 16]);
+            let body = match draw.byte() % 4 {
                 0 => Body::Chunked { len: u32::from(draw.byte()) * 300, hash: hash(bench, draw) },
                 1 => Body::Dropped { len: u32::from(draw.byte()) * 300, hash: hash(bench, draw) },
                 _ => Body::Inline(text),
-            },
-        };
-        body.extend(postcard::to_allocvec(&item).expect("an item"));
-    }
-    let length = u16::try_from(body.len()).expect("four items are short").to_be_bytes();
-    // The length as a variable-length integer of four bytes (RFC 9000, section 16).
-    out.extend_from_slice(&[0x04, 0x80, 0, length[0], length[1]]);
-    out.extend(body);
+            };
+            Item { claimed, caller, ..crate::bench::item(lamport, body) }
+        })
+        .collect();
+    out.extend(crate::bench::entries(&head, &items));
 }
