@@ -129,6 +129,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "ADDR:PORT")]
         listen: Vec<SocketAddr>,
     },
+    /// Go on from a damaged store: it is kept aside, and what can be read of it is not lost
+    Repair,
     /// See the promise kept in ten seconds, on this machine
     Demo,
 }

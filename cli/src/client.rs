@@ -109,6 +109,16 @@ impl Session {
                     return Ok(Self { client, host: Some(host) });
                 }
                 Err(NotHost::Fault(fault)) => return Err(fault),
+                Err(NotHost::Damaged(error)) => {
+                    let dir = profile.dir.display();
+                    return Err(Fault::new(
+                        Code::Store,
+                        format!(
+                            "{error}. To go on: peerlink --profile {dir} repair. It keeps the damaged store beside a \
+                             new one, which gets all that can be read; your contacts give back the rest"
+                        ),
+                    ));
+                }
                 Err(NotHost::InUse) if crate::clock::monotonic() < until => {
                     // It is opening, closing, or was just killed and its lock is going.
                     std::thread::sleep(RETRY);

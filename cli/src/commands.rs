@@ -22,7 +22,7 @@ pub(crate) fn line(text: &str) {
 }
 
 /// Prints a value as NDJSON.
-fn ndjson(value: Value) {
+pub(crate) fn ndjson(value: Value) {
     let mut value = value;
     if let Some(object) = value.as_object_mut() {
         object.insert("v".into(), json!(1));
@@ -90,6 +90,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
         Command::History { contact, last } => history(&profile, contact, last.unwrap_or(HISTORY_LAST), json),
         Command::Status => status(&profile, json),
         Command::Up { listen } => up(&profile, listen, json),
+        Command::Repair => crate::repair::run(&profile, json),
         Command::Demo => Ok(()),
     }
 }

@@ -58,6 +58,6 @@ impl fmt::Display for Fault {
 
 impl From<peerlink_storage::ReadError> for Fault {
     fn from(error: peerlink_storage::ReadError) -> Self {
-        Self::new(Code::Store, error)
+        Self::new(Code::Store, format!("{error}; end the peerlink that runs, then: peerlink repair"))
     }
 }

@@ -8,10 +8,12 @@ use crate::profile::Profile;
 use crate::proto::{Request, answer, event, parse};
 use crate::service::Service;
 use crate::stream::{Begin, Filter};
+use peerlink_core::ids::Epoch;
+use peerlink_core::record::{self, Key, Record as _};
 use peerlink_core::time::WallClock;
-use peerlink_core::{Config, Restore};
+use peerlink_core::{Config, Node, Restore};
 use peerlink_drivers::{Driver, DriverConfig, Events, Notice};
-use peerlink_storage::OpenError;
+use peerlink_storage::{OpenError, Opened};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -34,6 +36,8 @@ pub(crate) struct Host {
 pub(crate) enum NotHost {
     /// Another process does, or is just opening or closing the profile.
     InUse,
+    /// The store must be repaired first.
+    Damaged(OpenError),
     Fault(Fault),
 }
 
@@ -47,9 +51,33 @@ impl From<OpenError> for NotHost {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::InUse { .. } => Self::InUse,
+            error @ OpenError::Damaged { .. } => Self::Damaged(error),
             error => Self::Fault(Fault::new(Code::Store, error)),
         }
     }
+}
+
+/// The node that this store holds.
+pub(crate) fn restore(profile: &Profile, opened: &Opened) -> Result<Node, NotHost> {
+    let secret = profile.identity()?;
+    let (mut seed, mut fresh) = ([0; 32], [0; 16]);
+    getrandom::fill(&mut fresh).map_err(Fault::internal)?;
+    getrandom::fill(&mut seed).map_err(Fault::internal)?;
+    let mut restore = Restore::new(Config::default(), &secret, seed);
+    opened.check_heads()?;
+    let repaired = opened.was_repaired()?;
+    opened.restore(|key, value| {
+        if repaired && Key::decode(key)? == Key::Profile {
+            // What was lost may have been numbered in the epoch that is stored.
+            let mut profile = record::Profile::decode(value)?;
+            profile.epoch = Epoch(fresh);
+            return restore.record(key, &profile.encode());
+        }
+        restore.record(key, value)
+    })?;
+    restore.start(crate::clock::node(), WallClock(crate::clock::wall_ms())).map_err(|error| {
+        NotHost::Damaged(OpenError::Damaged { path: profile.store(), detail: error.to_string() })
+    })
 }
 
 impl Host {
@@ -57,14 +85,7 @@ impl Host {
     pub(crate) fn start(profile: &Profile, must_listen: bool) -> Result<Self, NotHost> {
         let socket = profile.socket()?;
         let opened = peerlink_storage::open(&profile.store())?;
-        let secret = profile.identity()?;
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(Fault::internal)?;
-        let mut restore = Restore::new(Config::default(), &secret, seed);
-        opened.restore(|key, value| restore.record(key, value))?;
-        let node = restore
-            .start(crate::clock::node(), WallClock(crate::clock::wall_ms()))
-            .map_err(|error| Fault::new(Code::Store, error))?;
+        let node = restore(profile, &opened)?;
         let peer = node.peer();
         let (writer, loader, reader) = opened.split();
         let mut listen = profile.settings()?.listen;

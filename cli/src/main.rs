@@ -14,6 +14,7 @@ mod hub;
 mod limits;
 mod profile;
 mod proto;
+mod repair;
 mod service;
 mod show;
 mod signals;

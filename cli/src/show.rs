@@ -36,6 +36,12 @@ pub(crate) fn shortened(text: &str) -> String {
     }
 }
 
+/// A wall clock in the name of a file, in UTC.
+pub(crate) fn file_time(milliseconds: u64) -> String {
+    let at = i64::try_from(milliseconds).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    at.unwrap_or_default().strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
 /// A wall clock for people: hours and minutes today, with the date otherwise.
 pub(crate) fn time(milliseconds: u64, now: u64) -> String {
     let zoned = |milliseconds: u64| {

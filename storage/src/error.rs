@@ -23,8 +23,7 @@ pub enum OpenError {
     Newer { path: PathBuf, found: u64, known: u8 },
     /// Something in it is not what was written.
     #[error(
-        "the store {} is damaged: {detail}. Nothing was changed. Keep a copy of the directory, \
-         check the disk, and bring the directory back from a backup, or begin with a new profile",
+        "the store {} is damaged: {detail}. Nothing was changed",
         .path.display()
     )]
     Damaged { path: PathBuf, detail: String },
@@ -77,6 +76,13 @@ impl OpenError {
                 }
             }
             other => Self::damaged(path, format!("{other:?}")),
+        }
+    }
+
+    pub(crate) fn read(path: &Path, error: ReadError) -> Self {
+        match error {
+            ReadError::Record(error) => Self::record(path, error),
+            ReadError::Engine(detail) => Self::damaged(path, detail),
         }
     }
 

@@ -7,17 +7,20 @@
 //!
 //! Integers are little-endian. A batch is `1, items (4), sequence (8)`, its items
 //! `2, type (1), compression (1), keyspace (8), key length (2), length (4), stored length (4), key, value`, and
-//! `3, checksum (8), "FJL" 3`; `4, keyspace (8)` clears a keyspace. Unused space at the end is zero. Checksums are the
-//! engine's to check: a wrong one is an error there, not a cut.
+//! `3, checksum (8), "FJL" 3`; `4, keyspace (8)` clears a keyspace. Unused space at the end is zero. The checksum is
+//! the XXH3-64 of the items. [`look`] leaves it to the engine, where a wrong one is an error and not a cut;
+//! [`Salvage`] checks it.
 
-use crate::limits::VALUE_BYTES;
+use crate::limits::{MOST_JOURNAL_BYTES, UNUSED_BYTES, VALUE_BYTES};
 use crate::writer::{COMMIT_KEY, Mark};
 use peerlink_core::limits::KEY_BYTES;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 const TRAILER: [u8; 4] = *b"FJL\x03";
+/// The engine's number for the keyspace that holds our records.
+const RECORDS: u64 = 1;
 
 /// What the journals of a store prove.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,30 +29,38 @@ pub(crate) enum Found {
     Nothing,
     /// There is no journal, or none of it can be read and yet a batch has ended in it.
     Unreadable,
-    /// Whole commits without holes up to this one.
-    UpTo(u64),
+    /// Whole commits without holes from the first of these to the second.
+    Commits(u64, u64),
     /// This commit is not what was written, and a later one is there.
     Hole(u64),
 }
 
 /// Looks through all journals in `db`, oldest first.
 pub(crate) fn look(db: &Path) -> io::Result<Found> {
-    let mut last = None;
+    let mut held: Option<(u64, u64)> = None;
     let journals = journals(db)?;
     for path in &journals {
         let mut walk = Walk { from: BufReader::new(File::open(path)?) };
+        let mut end = 0;
         while let Some((sequence, mark)) = walk.next_commit() {
+            end = walk.from.stream_position()?;
             if sequence < mark.sequence {
                 return Ok(Found::Hole(mark.commit));
             }
-            match last {
-                Some(before) if mark.commit != before + 1 => return Ok(Found::Hole(before + 1)),
-                _ => last = Some(mark.commit),
-            }
+            held = match held {
+                Some((_, last)) if mark.commit != last + 1 => return Ok(Found::Hole(last + 1)),
+                Some((first, _)) => Some((first, mark.commit)),
+                None => Some((mark.commit, mark.commit)),
+            };
+        }
+        if let Some((_, last)) = held
+            && later_commits(&mut walk.from, end)?
+        {
+            return Ok(Found::Hole(last + 1));
         }
     }
-    if let Some(last) = last {
-        return Ok(Found::UpTo(last));
+    if let Some((first, last)) = held {
+        return Ok(Found::Commits(first, last));
     }
     for path in &journals {
         if has_trailer(BufReader::new(File::open(path)?))? {
@@ -57,6 +68,25 @@ pub(crate) fn look(db: &Path) -> io::Result<Found> {
         }
     }
     Ok(if journals.is_empty() { Found::Unreadable } else { Found::Nothing })
+}
+
+/// Whether whole commits are behind `end`, where the last one that can be reached from the front ends. A crash leaves
+/// one torn commit there and nothing behind it: only when that was synced, the next one was begun.
+fn later_commits(journal: &mut BufReader<File>, end: u64) -> io::Result<bool> {
+    journal.seek(SeekFrom::Start(end))?;
+    let mut rest = Vec::new();
+    journal.by_ref().take(UNUSED_BYTES).read_to_end(&mut rest)?;
+    if rest.iter().all(|byte| *byte == 0) {
+        return Ok(false);
+    }
+    journal.take(MOST_JOURNAL_BYTES).read_to_end(&mut rest)?;
+    let mut torn = Salvage::new(&rest);
+    while let Some(batch) = torn.next() {
+        if batch.mark.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a batch seems to end anywhere. A crash in the first commit of a journal leaves a beginning without an end.
@@ -71,7 +101,6 @@ fn has_trailer(journal: BufReader<File>) -> io::Result<bool> {
     }
     Ok(false)
 }
-
 /// Paths of the journals, oldest first. A name that is not a number is left for the engine to complain about.
 pub(crate) fn journals(db: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
@@ -147,4 +176,112 @@ impl Walk {
         self.from.read_exact(&mut bytes).ok()?;
         Some(bytes)
     }
+}
+
+/// One batch that is what was written.
+#[derive(Debug, Default)]
+pub(crate) struct Batch<'a> {
+    pub(crate) mark: Option<Mark>,
+    /// Writes to our records; `None` removes.
+    pub(crate) writes: Vec<(&'a [u8], Option<&'a [u8]>)>,
+}
+
+/// Finds in a damaged journal all that is as it was written: from its front on, and behind damage, from where whole
+/// batches follow each other to the end. What lies between two spots of damage is not taken: there, the body of a
+/// message could pose as a batch.
+#[derive(Debug)]
+pub(crate) struct Salvage<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Whether something was passed over.
+    pub(crate) damaged: bool,
+}
+
+impl<'a> Salvage<'a> {
+    pub(crate) fn new(journal: &'a [u8]) -> Self {
+        let used = journal.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        Self { bytes: journal.get(..used).unwrap_or_default(), at: 0, damaged: false }
+    }
+
+    pub(crate) fn next(&mut self) -> Option<Batch<'a>> {
+        if self.at >= self.bytes.len() {
+            return None;
+        }
+        let Some((batch, next)) = checked_batch(self.bytes, self.at) else {
+            self.damaged = true;
+            self.at = self.behind_damage()?;
+            return self.next();
+        };
+        self.at = next;
+        Some(batch)
+    }
+
+    /// Where the batches begin that run to the end.
+    fn behind_damage(&self) -> Option<usize> {
+        let mut start = self.at + 1;
+        while start < self.bytes.len() {
+            let mut at = start;
+            while let Some((_, next)) = checked_batch(self.bytes, at) {
+                at = next;
+            }
+            if at == self.bytes.len() {
+                return Some(start);
+            }
+            start = at + 1;
+        }
+        None
+    }
+}
+
+/// The batch at `at`, if it is whole and its checksum is right, and where the next one begins.
+fn checked_batch(bytes: &[u8], at: usize) -> Option<(Batch<'_>, usize)> {
+    let mut rest = bytes.get(at..)?;
+    let mut batch = Batch::default();
+    if part::<1>(&mut rest)? != [1] {
+        return None;
+    }
+    let items = u32::from_le_bytes(part(&mut rest)?);
+    let sequence = u64::from_le_bytes(part(&mut rest)?);
+    let first = rest;
+    for _ in 0..items {
+        match part::<1>(&mut rest)? {
+            [2] => checked_item(&mut rest, &mut batch)?,
+            [4] => drop(part::<8>(&mut rest)?),
+            _ => return None,
+        }
+    }
+    let checksum = xxhash_rust::xxh3::xxh3_64(first.get(..first.len() - rest.len())?);
+    let end = part::<1>(&mut rest)? == [3] && u64::from_le_bytes(part(&mut rest)?) == checksum;
+    if !end || part(&mut rest)? != TRAILER || batch.mark.is_some_and(|mark| sequence < mark.sequence) {
+        return None;
+    }
+    Some((batch, bytes.len() - rest.len()))
+}
+
+fn checked_item<'a>(rest: &mut &'a [u8], batch: &mut Batch<'a>) -> Option<()> {
+    let [kind, compression] = part(rest)?;
+    let keyspace = u64::from_le_bytes(part(rest)?);
+    let key_bytes = u16::from_le_bytes(part(rest)?);
+    let value_bytes = u32::from_le_bytes(part(rest)?);
+    let stored_bytes = u32::from_le_bytes(part(rest)?);
+    if kind > 2 || compression != 0 || value_bytes != stored_bytes {
+        return None;
+    }
+    let (key, value) = rest.split_at_checked(usize::from(key_bytes))?;
+    let (value, after) = value.split_at_checked(usize::try_from(stored_bytes).ok()?)?;
+    *rest = after;
+    if keyspace == RECORDS {
+        if key == COMMIT_KEY {
+            batch.mark = Some(Mark::decode(value)?);
+        } else {
+            batch.writes.push((key, (kind == 0).then_some(value)));
+        }
+    }
+    Some(())
+}
+
+fn part<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(*head)
 }

@@ -13,18 +13,22 @@
 //! and the [`Reader`] (for as many front ends as there are). The lock is held until the last of them is dropped.
 //!
 //! A commit returns only after `fsync` did. A failed one ends the writer: what is on disk is then unknown until the
-//! next [`open()`], which finds either all of it or nothing. Nothing is ever deleted or truncated to repair a store
-//! that is not what was promised; `open` says what it found instead.
+//! next [`open()`], which finds either all of it or nothing. Nothing is ever deleted or truncated to open a store that
+//! is not what was promised; `open` says what it found instead, and [`repair()`] is the way on from there.
 #![forbid(unsafe_code)]
 
 mod error;
+mod heads;
 mod journal;
 pub mod limits;
 mod manifest;
+mod mend;
 mod message;
 mod open;
 mod pages;
 mod reader;
+mod repair;
+mod salvage;
 mod witness;
 mod writer;
 
@@ -33,4 +37,5 @@ pub use message::{ContactInfo, Counts, Gap, Message, State};
 pub use open::{Opened, open};
 pub use pages::PageReader;
 pub use reader::Reader;
+pub use repair::{Repaired, check, repair};
 pub use writer::Writer;

@@ -27,6 +27,19 @@ pub const SMALL_FILE_BYTES: u64 = 256;
 pub const LIST_BYTES: u64 = 64 * 1024 * 1024;
 /// Longest value that the engine's journal may hold by our own rules; a length beyond is damage.
 pub const VALUE_BYTES: u32 = 16 * 1024 * 1024;
+/// Bytes behind the last commit of a journal that are looked at: if they are zero, the rest is taken for unused.
+pub const UNUSED_BYTES: u64 = 4096;
+/// Bytes of one journal that are read at once to find what is whole in it. The engine ends a journal at 64 MiB.
+pub const MOST_JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
+/// Feeds whose newest entry is looked for when a store is opened, the newest feeds first.
+pub const CHECKED_FEEDS: usize = 4096;
+/// Bytes of records that a repair writes at once.
+pub const REPAIR_BYTES: usize = 1024 * 1024;
+/// Cached blocks of each table that a repair reads, in bytes.
+pub const SALVAGE_CACHE_BYTES: u64 = 64 * 1024;
+/// What a repair adds to counters whose newest values may be lost, so that no number is given out twice: peers take
+/// only a peer record with a higher number, front ends resume behind an arrival number.
+pub const LEAP: u64 = 1_000_000;
 
 const _: () = {
     assert!(JOURNAL_BYTES >= 64 * 1024 * 1024, "the engine refuses less");

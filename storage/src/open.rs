@@ -1,16 +1,20 @@
 //! Opening a store: the directory, the lock, the format, the checks that come before the engine, the engine.
 
-use crate::error::{OpenError, panic_text};
+use crate::error::{OpenError, ReadError, panic_text};
+use crate::heads;
 use crate::journal::{self, Found};
 use crate::limits;
 use crate::manifest;
 use crate::pages::PageReader;
-use crate::reader::Reader;
+use crate::reader::{Reader, View};
 use crate::witness::Witness;
-use crate::writer::{COMMIT_KEY, Mark, Writer};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable};
+use crate::writer::{COMMIT_KEY, Mark, OWN_TABLE, REPAIRED_KEY, Writer};
+use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, SeqNo};
 use peerlink_core::limits::KEY_BYTES;
-use peerlink_core::record::{CorruptRecord, FORMAT, RESTORE_END};
+use peerlink_core::record::{
+    Contact, Conversation, CorruptRecord, Counters, Entry, FORMAT, Feed, Invite, Key, Place, Profile,
+    RESTORE_END, Record as _, Table,
+};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -19,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The engine's directory, and the one in which it is made.
-const DB: &str = "db";
+pub(crate) const DB: &str = "db";
 const UNFINISHED: &str = "db.new";
 const KEYSPACE: &str = "records";
 const FORMAT_PREFIX: &str = "peerlink store ";
@@ -32,6 +36,18 @@ pub(crate) struct Shared {
     /// The engine's directory.
     pub(crate) dir: PathBuf,
     _lock: File,
+}
+
+impl Shared {
+    /// The number of the newest commit whose sequence number is below `end`.
+    fn newest_commit(&self, path: &Path, end: SeqNo) -> Result<u64, OpenError> {
+        let read = catch_unwind(AssertUnwindSafe(|| self.records.tree.get(COMMIT_KEY, end)))
+            .map_err(|panic| OpenError::damaged(path, panic_text(&*panic)))?
+            .map_err(|error| OpenError::engine(path, error.into()))?;
+        let Some(bytes) = read else { return Ok(0) };
+        let mark = Mark::decode(&bytes);
+        Ok(mark.ok_or_else(|| OpenError::damaged(path, "its count of commits is not one"))?.commit)
+    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -60,8 +76,9 @@ pub fn open(path: &Path) -> Result<Opened, OpenError> {
     let marked = read_format(path)?;
     let (witness, seen) = Witness::open(&path.join("witness")).map_err(io)?;
     let db = path.join(DB);
+    let mut first = None;
     if db.try_exists().map_err(io)? {
-        check_before(path, &db, marked, seen.unwrap_or(0))?;
+        first = check_before(path, &db, marked, seen.unwrap_or(0))?;
     } else if marked || seen.unwrap_or(0) > 0 {
         return Err(OpenError::damaged(path, "its directory `db` is missing"));
     } else {
@@ -69,7 +86,7 @@ pub fn open(path: &Path) -> Result<Opened, OpenError> {
     }
     let (engine, records) = open_engine(path, &db)?;
     let shared = Shared { records, db: engine, witness, dir: db, _lock: lock };
-    let commits = check_after(path, &shared, marked, seen.unwrap_or(0))?;
+    let commits = check_after(path, &shared, marked, seen.unwrap_or(0), first)?;
     shared.witness.saw(commits).and_then(|()| shared.witness.sync()).map_err(io)?;
     if !marked {
         write_format(path).map_err(io)?;
@@ -99,6 +116,53 @@ impl Opened {
             .unwrap_or_else(|panic| Err(OpenError::damaged(&self.path, panic_text(&*panic))))
     }
 
+    /// Compares heads and counters with the entries that they name, at the ends only. What a node starts from must
+    /// have passed.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`]: a part of the store is gone or older than the rest.
+    pub fn check_heads(&self) -> Result<(), OpenError> {
+        catch_unwind(AssertUnwindSafe(|| heads::check(&self.shared)))
+            .map_err(|panic| OpenError::damaged(&self.path, panic_text(&*panic)))?
+            .map_err(|error| OpenError::read(&self.path, error))
+    }
+
+    /// Whether a repair made this store, and no node has started from it yet and drawn its new epoch. What was lost may
+    /// have been newer than all that is here, so nothing may be numbered in the epoch that it names.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn was_repaired(&self) -> Result<bool, OpenError> {
+        let read = || -> Result<bool, ReadError> {
+            let Some(epoch) = self.shared.records.get(REPAIRED_KEY)? else { return Ok(false) };
+            let profile: Option<Profile> = View::new(&self.shared).record(&Key::Profile)?;
+            Ok(profile.is_none_or(|profile| profile.epoch.0 == *epoch))
+        };
+        catch_unwind(AssertUnwindSafe(read))
+            .map_err(|panic| OpenError::damaged(&self.path, panic_text(&*panic)))?
+            .map_err(|error| OpenError::read(&self.path, error))
+    }
+
+    /// Reads and decodes every record.
+    pub(crate) fn read_all(&self) -> Result<(), OpenError> {
+        let read = || -> Result<(), ReadError> {
+            for guard in self.shared.db.snapshot().iter(&self.shared.records) {
+                let (key, value) = guard.into_inner()?;
+                if key.first() != Some(&OWN_TABLE) {
+                    decode(&key, &value)?;
+                }
+            }
+            Ok(())
+        };
+        catch_unwind(AssertUnwindSafe(read))
+            .map_err(|panic| OpenError::damaged(&self.path, panic_text(&*panic)))?
+            .map_err(|error| OpenError::read(&self.path, error))
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
     /// The parts, for the threads that need them.
     #[must_use]
     pub fn split(self) -> (Writer, PageReader, Reader) {
@@ -107,7 +171,7 @@ impl Opened {
     }
 }
 
-fn lock(path: &Path) -> Result<File, OpenError> {
+pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
     let io = |error| OpenError::io(path, error);
     let file = OpenOptions::new()
         .write(true)
@@ -124,7 +188,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
 }
 
 /// Whether the store is marked as finished, in a format that we know.
-fn read_format(path: &Path) -> Result<bool, OpenError> {
+pub(crate) fn read_format(path: &Path) -> Result<bool, OpenError> {
     let mut text = String::new();
     match File::open(path.join("format")) {
         Ok(file) => {
@@ -172,8 +236,9 @@ fn create(path: &Path, db: &Path) -> Result<(), OpenError> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(io)
 }
 
-/// What the engine would "repair" by dropping it must be found before the engine starts.
-fn check_before(path: &Path, db: &Path, marked: bool, seen: u64) -> Result<(), OpenError> {
+/// What the engine would "repair" by dropping it must be found before the engine starts. The first commit that is in
+/// a journal.
+fn check_before(path: &Path, db: &Path, marked: bool, seen: u64) -> Result<Option<u64>, OpenError> {
     let io = |error| OpenError::io(path, error);
     let mut keyspaces = 0_usize;
     let folder = db.join("keyspaces");
@@ -196,27 +261,36 @@ fn check_before(path: &Path, db: &Path, marked: bool, seen: u64) -> Result<(), O
         Found::Hole(number) => {
             Err(OpenError::damaged(path, format!("commit {number} is not what was written")))
         }
-        Found::UpTo(last) if last < seen => {
+        Found::Commits(_, last) if last < seen => {
             Err(OpenError::damaged(path, format!("{seen} commits were made, and only {last} can be read")))
         }
         Found::Unreadable if seen > 0 => Err(OpenError::damaged(path, "its journal cannot be read")),
-        Found::UpTo(_) if !marked => Err(OpenError::damaged(path, "its file `format` is missing")),
-        Found::UpTo(_) | Found::Nothing | Found::Unreadable => Ok(()),
+        Found::Commits(..) if !marked => Err(OpenError::damaged(path, "its file `format` is missing")),
+        Found::Commits(first, _) => Ok(Some(first)),
+        Found::Nothing | Found::Unreadable => Ok(None),
     }
 }
 
-/// What the engine found must be what was promised.
-fn check_after(path: &Path, shared: &Shared, marked: bool, seen: u64) -> Result<u64, OpenError> {
-    let read = catch_unwind(AssertUnwindSafe(|| shared.records.get(COMMIT_KEY)))
-        .map_err(|panic| OpenError::damaged(path, panic_text(&*panic)))?
-        .map_err(|error| OpenError::engine(path, error))?;
-    let commits = match read {
-        None => 0,
-        Some(bytes) => {
-            let mark = Mark::decode(&bytes);
-            mark.ok_or_else(|| OpenError::damaged(path, "its count of commits is not one"))?.commit
-        }
-    };
+/// What the engine found must be what was promised. `first` is the first commit in its journals: the tables must reach
+/// it.
+fn check_after(
+    path: &Path,
+    shared: &Shared,
+    marked: bool,
+    seen: u64,
+    first: Option<u64>,
+) -> Result<u64, OpenError> {
+    let commits = shared.newest_commit(path, SeqNo::MAX)?;
+    let tables = shared.records.tree.get_highest_persisted_seqno();
+    let in_tables = tables.map_or(Ok(0), |newest| shared.newest_commit(path, newest + 1))?;
+    // A flush that ended just now may have taken that version away, for a newer one.
+    let unmoved = tables == shared.records.tree.get_highest_persisted_seqno();
+    if let Some(first) = first.filter(|first| unmoved && *first > in_tables + 1) {
+        return Err(OpenError::damaged(
+            path,
+            format!("commits {} to {} cannot be read", in_tables + 1, first - 1),
+        ));
+    }
     if commits < seen {
         return Err(OpenError::damaged(
             path,
@@ -245,6 +319,31 @@ fn open_engine(path: &Path, db: &Path) -> Result<(Database, Keyspace), OpenError
     catch_unwind(AssertUnwindSafe(open))
         .map_err(|panic| OpenError::damaged(path, panic_text(&*panic)))?
         .map_err(|error| OpenError::engine(path, error))
+}
+
+/// Leaves in the store that a repair made it, for [`Opened::was_repaired`].
+pub(crate) fn mark_repaired(path: &Path, shared: &Shared) -> Result<(), OpenError> {
+    let profile: Option<Profile> =
+        View::new(shared).record(&Key::Profile).map_err(|error| OpenError::read(path, error))?;
+    let epoch = profile.ok_or_else(|| OpenError::damaged(path, "no profile record"))?.epoch;
+    let mut batch = shared.db.batch().durability(Some(PersistMode::SyncAll));
+    batch.insert(&shared.records, REPAIRED_KEY, epoch.0);
+    batch.commit().map_err(|error| OpenError::engine(path, error))
+}
+
+fn decode(key: &[u8], value: &[u8]) -> Result<(), CorruptRecord> {
+    match Key::decode(key)? {
+        Key::Profile => Profile::decode(value).map(drop),
+        Key::Counters => Counters::decode(value).map(drop),
+        Key::Contact(_) => Contact::decode(value).map(drop),
+        Key::Invite(_) => Invite::decode(value).map(drop),
+        Key::Conversation(_) => Conversation::decode(value).map(drop),
+        Key::Feed(_) => Feed::decode(value).map(drop),
+        Key::Entry { .. } => Entry::decode(value).map(drop),
+        Key::Order(_) => Place::decode(Table::Order, value).map(drop),
+        Key::Arrival(_) => Place::decode(Table::Arrival, value).map(drop),
+        Key::Caller { .. } => Place::decode(Table::Caller, value).map(drop),
+    }
 }
 
 /// Directories for the owner alone, and files too, whatever the umask was. The engine makes more files later: for

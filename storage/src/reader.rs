@@ -240,7 +240,7 @@ impl Reader {
     }
 
     fn read<T>(&self, read: impl FnOnce(&View<'_>) -> Result<T, ReadError>) -> Result<T, ReadError> {
-        let view = View { snapshot: self.shared.db.snapshot(), records: &self.shared.records };
+        let view = View::new(&self.shared);
         catch_unwind(AssertUnwindSafe(|| read(&view)))
             .unwrap_or_else(|panic| Err(ReadError::Engine(panic_text(&*panic))))
     }
@@ -259,22 +259,47 @@ struct Cache {
 }
 
 /// The store as it was at one moment.
-struct View<'a> {
-    snapshot: Snapshot,
-    records: &'a Keyspace,
+pub(crate) struct View<'a> {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) records: &'a Keyspace,
 }
 
-impl View<'_> {
-    fn get(&self, key: &Key) -> Result<Option<Bytes>, ReadError> {
+impl<'a> View<'a> {
+    pub(crate) fn new(shared: &'a Shared) -> Self {
+        Self { snapshot: shared.db.snapshot(), records: &shared.records }
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Result<Option<Bytes>, ReadError> {
         Ok(self.snapshot.get(self.records, key.encode())?.map(Bytes::from))
     }
 
-    fn record<R: Record>(&self, key: &Key) -> Result<Option<R>, ReadError> {
+    pub(crate) fn record<R: Record>(&self, key: &Key) -> Result<Option<R>, ReadError> {
         Ok(self.get(key)?.map(|value| R::decode(&value)).transpose()?)
     }
 
+    /// Whether any record is in this range.
+    pub(crate) fn any(&self, first: &Key, last: &Key) -> Result<bool, ReadError> {
+        let (first, last) = (first.encode(), last.encode());
+        let found = self.snapshot.range(self.records, first.as_slice()..=last.as_slice()).next();
+        Ok(found.map(|guard| guard.key()).transpose()?.is_some())
+    }
+
+    /// Visits at most `limit` records of a table, from its end.
+    pub(crate) fn newest(
+        &self,
+        table: Table,
+        limit: usize,
+        mut visit: impl FnMut(Key, &[u8]) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
+        for guard in self.snapshot.prefix(self.records, [table as u8]).rev().take(limit) {
+            let (key, value) = guard.into_inner()?;
+            visit(Key::decode(&key)?, &value)?;
+        }
+        Ok(())
+    }
+
     /// Visits at most `limit` records of a table, in order.
-    fn each(
+    pub(crate) fn each(
         &self,
         table: Table,
         limit: usize,

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// Where the store counts its commits: behind every table of the core, and never shown to it.
 pub(crate) const COMMIT_KEY: [u8; 2] = [OWN_TABLE, b'n'];
+/// Where a repair leaves the epoch that must not be used any more.
+pub(crate) const REPAIRED_KEY: [u8; 2] = [OWN_TABLE, b'r'];
 /// What every commit leaves under [`COMMIT_KEY`]: its number and the least sequence number that the engine can have
 /// given it, both big-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use peerlink_core::record::Key;
 use peerlink_storage::OpenError;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use support::{batch, entries, entry_key, open, put};
+use std::path::Path;
+use support::{batch, copy, entries, entry_key, files, journal, open, put};
 
 const ENTRIES: u64 = 60;
 
@@ -32,29 +32,6 @@ fn make(path: &Path) {
     drop((writer, pages, reader));
     let (mut writer, _pages, _reader) = open(path);
     commit(&mut writer, ENTRIES / 2 + 1..=ENTRIES);
-}
-
-fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut open = vec![dir.to_owned()];
-    while let Some(dir) = open.pop() {
-        for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
-            if entry.file_type().unwrap().is_dir() {
-                open.push(entry.path());
-            } else {
-                found.insert(entry.path(), fs::read(entry.path()).unwrap());
-            }
-        }
-    }
-    found
-}
-
-fn copy(files: &BTreeMap<PathBuf, Vec<u8>>, from: &Path, to: &Path) {
-    for (path, bytes) in files {
-        let path = to.join(path.strip_prefix(from).unwrap());
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
-    }
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy, PartialOrd, Ord)]
@@ -166,12 +143,6 @@ fn missing_parts_are_missed() {
     assert!(damaged(|dir| fs::write(dir.join("format"), "hello\n").unwrap()).contains("format"));
 }
 
-fn journal(dir: &Path) -> PathBuf {
-    let path =
-        files(&dir.join("db")).into_keys().find(|path| path.extension().is_some_and(|end| end == "jnl"));
-    path.unwrap()
-}
-
 #[test]
 fn a_journal_that_lost_its_end_is_refused_and_one_with_a_torn_end_is_not() {
     let lost = damaged(|dir| {
@@ -198,16 +169,50 @@ fn a_journal_that_lost_its_end_is_refused_and_one_with_a_torn_end_is_not() {
     assert_eq!(entries(&mut pages, 1).len() as u64, ENTRIES + 3);
 }
 
+/// Where batches begin in a journal: behind the trailer of the one before.
+fn batches(journal: &[u8]) -> Vec<usize> {
+    journal
+        .windows(5)
+        .enumerate()
+        .filter(|(_, bytes)| *bytes == b"FJL\x03\x01")
+        .map(|(at, _)| at + 4)
+        .collect()
+}
+
+#[test]
+fn a_journal_that_lost_its_beginning_is_missed_where_the_tables_end() {
+    let lost = damaged(|dir| {
+        let path = journal(dir);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[batches(&bytes)[10]..]).unwrap();
+    });
+    assert!(lost.contains("commits 31 to 41 cannot be read"), "{lost}");
+}
+
+#[test]
+fn a_spot_in_the_middle_is_noticed_without_a_witness() {
+    for (bit, tag) in [(0, "no batch"), (1, "an item without a batch"), (5, "nothing known")] {
+        let lost = damaged(|dir| {
+            let path = journal(dir);
+            let mut bytes = fs::read(&path).unwrap();
+            let at = batches(&bytes)[10];
+            bytes[at] ^= 1 << bit;
+            fs::write(&path, bytes).unwrap();
+            fs::write(dir.join("witness"), "").unwrap();
+        });
+        assert!(lost.contains("commit 42 is not what was written"), "{tag}: {lost}");
+    }
+}
+
 #[test]
 fn a_sequence_number_that_no_checksum_covers_is_checked_all_the_same() {
     let original = tempfile::tempdir().unwrap();
     make(original.path());
     let files = files(original.path());
     let path = journal(original.path());
-    // A batch begins behind the trailer of the one before: a tag, the count of its items, its sequence number.
-    let trailers = files[&path].windows(5).enumerate().filter(|(_, bytes)| *bytes == b"FJL\x03\x01");
     let mut refused = 0;
-    for at in trailers.map(|(at, _)| at + 4 + 1 + 4) {
+    // A tag, the count of its items, its sequence number.
+    for at in batches(&files[&path]).into_iter().map(|at| at + 1 + 4) {
         for bit in 3..8 {
             let mut damaged = files.clone();
             damaged.get_mut(&path).unwrap()[at] ^= 1 << bit;

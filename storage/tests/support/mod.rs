@@ -6,11 +6,14 @@ use peerlink_core::api::{Answer, Batch, KeyRange, Loader, Page};
 use peerlink_core::bounded::List;
 use peerlink_core::ids::{BatchId, CallerId, ConversationNo, EntryHash, Epoch, FeedNo, Name, PeerId, Tag};
 use peerlink_core::record::{
-    Contact, ContactState, Conversation, Entry, Feed, Key, KeyBytes, Kind, OrderKey, Place, Range, Record,
+    Contact, ContactState, Conversation, Counters, Entry, Feed, Key, KeyBytes, Kind, OrderKey, Place,
+    Profile, Range, Record,
 };
 use peerlink_core::time::WallClock;
 use peerlink_storage::{PageReader, Reader, Writer};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 pub const PAGE: u32 = 64 * 1024;
 
@@ -81,13 +84,20 @@ pub fn range(first: u64, last: u64) -> Range {
     Range { first, last, prev: EntryHash::NONE, hash: EntryHash::NONE }
 }
 
+/// The hash of a feed's entry with this number.
+pub fn hash(seq: u64) -> EntryHash {
+    let mut hash = [3; 32];
+    hash[..8].copy_from_slice(&seq.to_be_bytes());
+    if seq == 0 { EntryHash::NONE } else { EntryHash(hash) }
+}
+
 pub fn feed(mine: bool, head: u64) -> Feed {
     Feed {
         conversation: CONVERSATION,
         mine,
         epoch: epoch(mine),
         head,
-        hash: EntryHash::NONE,
+        hash: hash(head),
         beyond: List::new(),
         lamport: head,
         heads_named: List::new(),
@@ -134,8 +144,8 @@ pub fn entry(mine: bool, seq: u64, lamport: u64, arrival: u64) -> Vec<(KeyBytes,
     let body = Bytes::from(format!("{} {seq}", if mine { "mine" } else { "theirs" }));
     let record = Entry {
         kind: Kind::Text,
-        prev: EntryHash::NONE,
-        hash: EntryHash([3; 32]),
+        prev: hash(seq - 1),
+        hash: hash(seq),
         tag: Tag([4; 16]),
         lamport,
         claimed: WallClock(1_000 + lamport),
@@ -180,4 +190,68 @@ pub fn conversation(n: u64) -> Batch {
         writes.extend(entry(false, seq, 2 * seq, seq));
     }
     batch(1, writes)
+}
+
+/// The writes that add number `n` of both feeds to [`conversation`] with `n - 1`, with heads and counters.
+pub fn more(n: u64) -> Batch {
+    let received = Conversation { peer: peer(2), received: n, read: 0 };
+    let mut writes = vec![
+        (Key::Counters.encode(), Some(Counters { arrival: n, version: n }.encode())),
+        (Key::Conversation(CONVERSATION).encode(), Some(received.encode())),
+        (Key::Feed(FeedNo(MINE)).encode(), Some(feed(true, n).encode())),
+        (Key::Feed(FeedNo(PEERS)).encode(), Some(feed(false, n).encode())),
+    ];
+    writes.extend(entry(true, n, 2 * n - 1, 0));
+    writes.extend(entry(false, n, 2 * n, n));
+    batch(n, writes)
+}
+
+/// What a profile begins with: itself and one contact.
+pub fn beginning() -> Batch {
+    let profile = Profile {
+        epoch: epoch(true),
+        start: 1,
+        nickname: Name::new("Alice").ok(),
+        advertised: List::new(),
+        record_seq: 1,
+        record_addresses: List::new(),
+    };
+    let conversation = Conversation { peer: peer(2), received: 0, read: 0 };
+    let writes = vec![
+        (Key::Profile.encode(), Some(profile.encode())),
+        (Key::Contact(peer(2)).encode(), Some(contact("Bob").encode())),
+        (Key::Conversation(CONVERSATION).encode(), Some(conversation.encode())),
+        (Key::Feed(FeedNo(MINE)).encode(), Some(feed(true, 0).encode())),
+        (Key::Feed(FeedNo(PEERS)).encode(), Some(feed(false, 0).encode())),
+    ];
+    batch(1, writes)
+}
+
+pub fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                open.push(entry.path());
+            } else {
+                found.insert(entry.path(), fs::read(entry.path()).unwrap());
+            }
+        }
+    }
+    found
+}
+
+pub fn copy(files: &BTreeMap<PathBuf, Vec<u8>>, from: &Path, to: &Path) {
+    for (path, bytes) in files {
+        let path = to.join(path.strip_prefix(from).unwrap());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+pub fn journal(dir: &Path) -> PathBuf {
+    let path =
+        files(&dir.join("db")).into_keys().find(|path| path.extension().is_some_and(|end| end == "jnl"));
+    path.unwrap()
 }

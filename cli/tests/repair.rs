@@ -1,0 +1,73 @@
+//! A damaged store is refused by name, kept aside whole by `repair`, and what it lost comes back from the other side.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use support::{Person, friends, until};
+
+fn journal(profile: &Path) -> PathBuf {
+    let files = fs::read_dir(profile.join("store/db")).unwrap().map(|entry| entry.unwrap().path());
+    files.into_iter().find(|path| path.extension().is_some_and(|end| end == "jnl")).unwrap()
+}
+
+fn talk(alice: &Person, bob: &Person, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        alice.run(&["send", "Bob", &format!("from Alice {number}")]).succeeds();
+        bob.run(&["send", "Alice", &format!("from Bob {number}")]).succeeds();
+    }
+}
+
+/// Ends the commits of a journal after three quarters of them.
+fn cut(profile: &Path) {
+    let path = journal(profile);
+    let bytes = fs::read(&path).unwrap();
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    fs::write(path, &bytes[..used * 3 / 4]).unwrap();
+}
+
+#[test]
+fn a_damaged_store_is_repaired_and_the_other_side_gives_back_what_it_lost() {
+    let (alice, _alice_up, bob, bob_up) = friends();
+    talk(&alice, &bob, 0..12);
+    let before = bob.history("Alice");
+    assert_eq!(before.len(), 24);
+    bob_up.kill();
+    cut(&bob.path);
+
+    for command in [&["status"][..], &["contacts"], &["up"], &["send", "Alice", "lost"]] {
+        let said = bob.run(command);
+        said.fails(8, "commits were made");
+        said.fails(8, &format!("peerlink --profile {} repair", bob.path.display()));
+    }
+    let damaged = fs::read(journal(&bob.path)).unwrap();
+    let said = bob.run(&["repair", "--json"]).succeeds().json().remove(0);
+    assert_eq!((&said["repaired"], &said["contacts"]), (&true.into(), &1.into()));
+    assert!(said["lost_commits"].as_u64().unwrap() > 0 && said["messages"].as_u64().unwrap() < 24, "{said}");
+    let aside = PathBuf::from(said["aside"].as_str().unwrap());
+    assert_eq!(fs::read(aside.join("db").join(journal(&bob.path).file_name().unwrap())).unwrap(), damaged);
+    assert_eq!(bob.run(&["repair"]).succeeds().out, "The store is whole: there is nothing to repair.\n");
+
+    let _bob_up = bob.up();
+    let theirs = |history: Vec<(String, String)>| -> Vec<(String, String)> {
+        history.into_iter().filter(|(_, text)| text.starts_with("from Alice")).collect()
+    };
+    until("what was lost is back", || theirs(bob.history("Alice")) == theirs(before.clone()));
+    talk(&alice, &bob, 12..15);
+    until("both hold the same", || theirs(alice.history("Bob")) == theirs(bob.history("Alice")));
+}
+
+#[test]
+fn a_repair_says_what_it_did_and_waits_for_nobody() {
+    let (alice, alice_up, bob, _bob_up) = friends();
+    talk(&alice, &bob, 0..4);
+    alice.run(&["repair"]).fails(7, "end it");
+    alice_up.kill();
+    cut(&alice.path);
+    let said = alice.run(&["repair"]).succeeds().out;
+    assert!(said.contains("Nothing was deleted") && said.contains("1 contacts"), "{said}");
+    assert!(said.contains(&format!("peerlink --profile {} up", alice.path.display())), "{said}");
+    let names =
+        fs::read_dir(&alice.path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("store")).count(), 2);
+}

@@ -1,0 +1,215 @@
+//! Takes out of a damaged store what can still be read, into a new one. The damaged one is only read.
+//!
+//! The engine itself is not asked: it gives up on a store whose lists it cannot read, and changes what it opens. Its
+//! tables are read one by one, and of each record the newest state that can be read counts: where a block of a newer
+//! table is damaged, an older state remains. Then come the journals, read by our own parser, newer than the tables.
+
+use crate::error::{OpenError, ReadError};
+use crate::journal::{self, Salvage};
+use crate::limits::{MOST_JOURNAL_BYTES, REPAIR_BYTES, SALVAGE_CACHE_BYTES};
+use crate::writer::{COMMIT_KEY, Mark, OWN_TABLE, Writer};
+use bytes::Bytes;
+use lsm_tree::table::Scanner;
+use lsm_tree::{Cache, Checksum, CompressionType, InternalValue, Table, UserKey};
+use peerlink_core::api::{Batch, Store as _};
+use peerlink_core::ids::BatchId;
+use peerlink_core::record::KeyBytes;
+use std::cmp::Reverse;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Collects writes into commits of a bounded size.
+pub(crate) struct Into<'a> {
+    path: &'a Path,
+    writer: &'a mut Writer,
+    batch: Batch,
+    bytes: usize,
+}
+
+impl<'a> Into<'a> {
+    pub(crate) fn new(path: &'a Path, writer: &'a mut Writer) -> Self {
+        Self { path, writer, batch: Batch { id: BatchId(0), writes: Vec::new() }, bytes: 0 }
+    }
+
+    pub(crate) fn put(&mut self, key: KeyBytes, value: Option<Bytes>) -> Result<(), OpenError> {
+        self.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+        self.batch.writes.push((key, value));
+        if self.bytes < REPAIR_BYTES { Ok(()) } else { self.flush() }
+    }
+
+    /// A record as it was found. One that no table of ours can hold is passed over.
+    fn put_found(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), OpenError> {
+        match KeyBytes::from_slice(key) {
+            Ok(bytes) if key.first().is_some_and(|table| *table != OWN_TABLE) => {
+                self.put(bytes, value.map(Bytes::copy_from_slice))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: &[u8]) -> Result<(), OpenError> {
+        self.put_found(key, None)
+    }
+
+    pub(crate) fn failed(&self, error: ReadError) -> OpenError {
+        OpenError::read(self.path, error)
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), OpenError> {
+        self.bytes = 0;
+        let committed = self.writer.commit(std::slice::from_ref(&self.batch));
+        self.batch.writes.clear();
+        committed.map_err(|error| OpenError::io(self.path, io::Error::other(error.0)))
+    }
+}
+
+/// Copies what can be read of the engine's directory `db` into `into`: the newest commit of which something was found,
+/// and what could not be read, in words.
+pub(crate) fn read(db: &Path, into: &mut Into<'_>) -> Result<(u64, Vec<String>), OpenError> {
+    let mut unreadable = Vec::new();
+    let in_tables = read_tables(&db.join("keyspaces/1/tables"), into, &mut unreadable)?;
+    let mut newest = in_tables;
+    for path in journal::journals(db).unwrap_or_default() {
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(MOST_JOURNAL_BYTES).read_to_end(&mut bytes));
+        let mut salvage = Salvage::new(&bytes);
+        while let Some(batch) = salvage.next() {
+            let Some(mark) = batch.mark.filter(|mark| mark.commit > in_tables) else { continue };
+            newest = newest.max(mark.commit);
+            for (key, value) in batch.writes {
+                into.put_found(key, value)?;
+            }
+        }
+        if let Err(error) = read {
+            unreadable.push(format!("{}: {error}", named(db, &path)));
+        } else if salvage.damaged {
+            unreadable.push(format!("a part of {}", named(db, &path)));
+        }
+    }
+    into.flush()?;
+    Ok((newest, unreadable))
+}
+
+fn named(db: &Path, path: &Path) -> String {
+    path.strip_prefix(db).unwrap_or(path).display().to_string()
+}
+
+/// The newest state of every record that is in the tables of `dir`; the newest commit among it.
+fn read_tables(dir: &Path, into: &mut Into<'_>, unreadable: &mut Vec<String>) -> Result<u64, OpenError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) => {
+            unreadable.push(format!("all tables: {error}"));
+            return Ok(0);
+        }
+    };
+    // Left-overs of a compaction that the engine had yet to remove may be among them; what they hold is older.
+    let mut sources: Vec<Source> =
+        entries.filter_map(|entry| Some(Source::new(entry.ok()?.path()))).collect();
+    let mut newest = 0;
+    let mut last: Option<UserKey> = None;
+    while let Some(item) = next_of(&mut sources) {
+        let key = &item.key.user_key;
+        if last.as_ref() == Some(key) {
+            continue;
+        }
+        last = Some(key.clone());
+        if **key == COMMIT_KEY {
+            newest = Mark::decode(&item.value).map_or(0, |mark| mark.commit);
+        }
+        into.put_found(key, (!item.key.value_type.is_tombstone()).then_some(&*item.value))?;
+    }
+    for source in sources.iter().filter(|source| source.damaged) {
+        unreadable.push(format!("a part of table {}", named(dir, &source.path)));
+    }
+    Ok(newest)
+}
+
+/// The next item of all tables: in the order of keys, the newest state of a key first.
+fn next_of(sources: &mut [Source]) -> Option<InternalValue> {
+    let order = |item: &InternalValue| (item.key.user_key.clone(), Reverse(item.key.seqno));
+    let next = sources.iter_mut().filter(|source| source.next.is_some());
+    let next = next.min_by_key(|source| source.next.as_ref().map(order))?;
+    let item = next.next.take();
+    next.advance();
+    item
+}
+
+type Items = Box<dyn Iterator<Item = InternalValue>>;
+
+/// One table, read from its front up to what is damaged, then behind it.
+struct Source {
+    path: PathBuf,
+    next: Option<InternalValue>,
+    from_front: Option<Scanner>,
+    behind: Option<Items>,
+    /// The last key that was read from the front.
+    last: Option<UserKey>,
+    damaged: bool,
+}
+
+impl Source {
+    fn new(path: PathBuf) -> Self {
+        // How many blocks of records there are says the table's own description. Without it, they end where one cannot
+        // be read. What the engine writes without a feature for it is not compressed.
+        let table = open_table(&path);
+        let scan = || match &table {
+            Some(table) => table.scan().ok(),
+            None => Scanner::new(&path, usize::MAX, CompressionType::None, 0).ok(),
+        };
+        let from_front = catch_unwind(AssertUnwindSafe(scan)).ok().flatten();
+        let damaged = table.is_none() || from_front.is_none();
+        let mut source = Self { path, next: None, from_front, behind: None, last: None, damaged };
+        source.advance();
+        source
+    }
+
+    fn advance(&mut self) {
+        if let Some(items) = &mut self.from_front {
+            match catch_unwind(AssertUnwindSafe(|| items.next())) {
+                Ok(Some(Ok(item))) => {
+                    self.last = Some(item.key.user_key.clone());
+                    self.next = Some(item);
+                    return;
+                }
+                Ok(None) => {
+                    self.from_front = None;
+                    self.behind = Some(Box::new(std::iter::empty()));
+                }
+                Ok(Some(Err(_))) | Err(_) => {
+                    self.from_front = None;
+                    self.damaged = true;
+                }
+            }
+        }
+        if self.behind.is_none() {
+            self.behind = Some(Box::new(self.read_behind().into_iter()));
+        }
+        self.next = self.behind.as_mut().and_then(Iterator::next);
+    }
+
+    /// From the other end as far as it goes, in order. A table has at most 64 MiB.
+    fn read_behind(&self) -> Vec<InternalValue> {
+        let mut found = Vec::new();
+        let Some(table) = open_table(&self.path) else { return found };
+        let mut items = table.iter();
+        while let Ok(Some(Ok(item))) = catch_unwind(AssertUnwindSafe(|| items.next_back())) {
+            if self.last.as_ref().is_some_and(|last| item.key.user_key <= *last) {
+                break;
+            }
+            found.push(item);
+        }
+        found.reverse();
+        found
+    }
+}
+
+fn open_table(path: &Path) -> Option<Table> {
+    let cache = Arc::new(Cache::with_capacity_bytes(SALVAGE_CACHE_BYTES));
+    // The checksum of the whole file is in the list, which may be what is damaged. Each block has its own.
+    let open = || Table::recover(path.to_owned(), Checksum::from_raw(0), 0, 0, cache, None, false, true).ok();
+    catch_unwind(AssertUnwindSafe(open)).ok().flatten()
+}

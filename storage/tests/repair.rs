@@ -1,0 +1,266 @@
+//! The self-check at the ends of feeds, and what a repair makes of damaged stores.
+
+mod support;
+
+use bytes::Bytes;
+use peerlink_core::api::Store;
+use peerlink_core::identity::IdentitySecret;
+use peerlink_core::ids::{Epoch, FeedNo};
+use peerlink_core::record::{Conversation, Counters, Key, KeyBytes, Profile, Record};
+use peerlink_core::time::{Instant, WallClock};
+use peerlink_core::{Config, Restore};
+use peerlink_storage::{Message, OpenError, Repaired, State};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use support::{
+    CONVERSATION, MINE, PEERS, batch, beginning, copy, entry_key, feed, files, journal, more, open, peer,
+};
+
+const PAIRS: u64 = 40;
+const FRESH: Epoch = Epoch([0x77; 16]);
+
+/// Half of a conversation in tables, half in the journal, one batch for each pair.
+fn make(store: &Path) {
+    let (mut writer, pages, reader) = open(store);
+    writer.commit(&[beginning()]).unwrap();
+    (1..=PAIRS / 2).for_each(|n| writer.commit(&[more(n)]).unwrap());
+    writer.close();
+    drop((writer, pages, reader));
+    let (mut writer, _pages, _reader) = open(store);
+    (PAIRS / 2 + 1..=PAIRS).for_each(|n| writer.commit(&[more(n)]).unwrap());
+}
+
+/// Who we are: with a lower PeerId than the contact's, as [`support::order`] has it.
+fn me() -> u8 {
+    (3..).find(|number| peer(*number) < peer(2)).unwrap()
+}
+
+fn checked(store: &Path) -> Result<(), String> {
+    let opened = peerlink_storage::open(store).map_err(|error| error.to_string())?;
+    opened.check_heads().map_err(|error| error.to_string())
+}
+
+#[test]
+fn heads_and_counters_that_do_not_agree_with_the_entries_are_noticed() {
+    let whole = tempfile::tempdir().unwrap();
+    make(whole.path());
+    assert_eq!(checked(whole.path()), Ok(()));
+    type Write = (KeyBytes, Option<Bytes>);
+    let cases: [(&str, Write); 6] = [
+        ("a head whose entry, which is not there", (entry_key(MINE, PAIRS), None)),
+        ("a head whose entry, which is not there", (entry_key(PEERS, PAIRS), None)),
+        (
+            "a head whose entry is another",
+            (Key::Feed(FeedNo(PEERS)).encode(), {
+                let mut feed = feed(false, PAIRS);
+                feed.hash = support::hash(1);
+                Some(feed.encode())
+            }),
+        ),
+        ("that no head knows", (Key::Feed(FeedNo(PEERS)).encode(), Some(feed(false, PAIRS - 1).encode()))),
+        (
+            "that was not counted",
+            (Key::Counters.encode(), Some(Counters { arrival: PAIRS - 1, version: 9 }.encode())),
+        ),
+        (
+            "a head whose entry, which is not there",
+            (Key::Feed(FeedNo(PEERS)).encode(), {
+                let mut feed = feed(false, PAIRS);
+                feed.beyond = peerlink_core::bounded::List::of([support::range(PAIRS + 2, PAIRS + 3)]);
+                Some(feed.encode())
+            }),
+        ),
+    ];
+    for (what, write) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        copy(&files(whole.path()), whole.path(), dir.path());
+        let (mut writer, pages, reader) = open(dir.path());
+        writer.commit(&[batch(99, vec![write])]).unwrap();
+        drop((writer, pages, reader));
+        let error = checked(dir.path()).unwrap_err();
+        assert!(error.contains(what), "{what}: {error}");
+    }
+}
+
+/// What is in a store, read as front ends do.
+struct Content {
+    names: Vec<String>,
+    messages: Vec<Message>,
+    profile: Profile,
+    counters: Counters,
+    repaired: bool,
+}
+
+fn content(store: &Path) -> Content {
+    let opened = peerlink_storage::open(store).unwrap();
+    opened.check_heads().unwrap();
+    let secret = IdentitySecret::new([me(); 32]).unwrap();
+    let mut restore = Restore::new(Config::default(), &secret, [9; 32]);
+    opened.restore(|key, value| restore.record(key, value)).unwrap();
+    restore.start(Instant::ZERO, WallClock(1)).unwrap();
+    let repaired = opened.was_repaired().unwrap();
+    let (_writer, _pages, reader) = opened.split();
+    Content {
+        names: reader.contacts().unwrap().into_iter().map(|info| info.contact.petname.to_string()).collect(),
+        messages: reader.latest(CONVERSATION, usize::MAX).unwrap(),
+        profile: reader.profile().unwrap().unwrap(),
+        counters: reader.counters().unwrap(),
+        repaired,
+    }
+}
+
+/// Repairs a copy of `files` and holds to account what comes of it. What each outcome must have, whatever was damaged:
+/// the damaged store as it was, nothing that was not written, and counters beyond all that was given out.
+fn repair(original: &Content, files: &BTreeMap<PathBuf, Vec<u8>>, from: &Path) -> (Content, Repaired) {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, aside) = (dir.path().join("store"), dir.path().join("aside"));
+    copy(files, from, &store);
+    let before = support::files(&store);
+    let repaired = peerlink_storage::repair(&store, &aside, peer(me()), FRESH).unwrap();
+    let left = support::files(&aside);
+    for (path, bytes) in &before {
+        let now = left.get(&aside.join(path.strip_prefix(&store).unwrap()));
+        assert!(now == Some(bytes), "{} is as it was", path.display());
+    }
+    let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.count(), 2, "nothing else stays");
+    peerlink_storage::check(&store).unwrap();
+    let content = content(&store);
+    assert!(content.repaired);
+    for message in &content.messages {
+        let same = original.messages.iter().find(|one| one.message == message.message).unwrap();
+        assert_eq!((&same.body, same.order, same.arrival), (&message.body, message.order, message.arrival));
+    }
+    assert_eq!(content.messages.len() as u64, repaired.entries);
+    assert!(content.counters.arrival >= 1_000_000 && content.profile.record_seq >= 1_000_000);
+    (content, repaired)
+}
+
+#[test]
+fn a_repair_keeps_what_can_be_read_and_says_what_it_could_not() {
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path());
+    let files = files(dir.path());
+    let original = content(dir.path());
+    assert_eq!((original.messages.len() as u64, original.repaired), (2 * PAIRS, false));
+    let path = journal(dir.path());
+    let bytes = &files[&path];
+    let batches: Vec<usize> =
+        bytes.windows(5).enumerate().filter(|(_, it)| *it == b"FJL\x03\x01").map(|(at, _)| at + 4).collect();
+    let with = |bytes: &[u8]| {
+        let mut files = files.clone();
+        files.insert(path.clone(), bytes.to_vec());
+        repair(&original, &files, dir.path())
+    };
+
+    // The end is gone: eight commits and a half.
+    let (found, said) = with(&bytes[..batches[10] + 9]);
+    assert_eq!((found.messages.len() as u64, said.lost_commits), (2 * (PAIRS / 2 + 11), 9));
+    assert_eq!(found.names, ["Bob"]);
+
+    // A spot in the middle: one commit, and what leads to it.
+    let mut spot = bytes.clone();
+    spot[batches[10] + 60] ^= 4;
+    let (found, said) = with(&spot);
+    assert_eq!((found.messages.len() as u64, said.lost_commits, said.missing), (2 * PAIRS - 2, 0, 2));
+    assert_eq!(said.unreadable.len(), 1);
+    assert!(found.messages.iter().all(|message| message.message.seq != PAIRS / 2 + 12));
+
+    // Two spots: what lies between them is not believed.
+    spot[batches[14] + 60] ^= 4;
+    let (found, said) = with(&spot);
+    assert_eq!((found.messages.len() as u64, said.missing), (2 * PAIRS - 10, 10));
+
+    // The journal is gone; everything else is gone.
+    let (found, said) = with(&[]);
+    assert_eq!((found.messages.len() as u64, said.lost_commits), (PAIRS, PAIRS / 2));
+    let without = |gone: &str| {
+        let left = files.iter().filter(|(path, _)| !path.starts_with(dir.path().join(gone)));
+        repair(&original, &left.map(|(path, bytes)| (path.clone(), bytes.clone())).collect(), dir.path())
+    };
+    assert_eq!(without("format").0.messages.len() as u64, 2 * PAIRS);
+    assert_eq!(without("db/keyspaces/1/current").0.messages.len() as u64, 2 * PAIRS);
+    let (found, said) = without("db/keyspaces");
+    assert_eq!(
+        (found.names.len(), found.messages.len()),
+        (0, 0),
+        "heads and contact were in the tables: {said:?}"
+    );
+    let (found, said) = without("db");
+    assert_eq!((found.names.len(), said.lost_commits), (0, PAIRS + 1));
+}
+
+#[test]
+fn whatever_bit_is_wrong_a_repair_makes_a_store_to_start_from() {
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path());
+    let (files, original) = (files(dir.path()), content(dir.path()));
+    let mut found = Vec::new();
+    for (path, bytes) in &files {
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        for turn in 0..20.min(used) {
+            let mut damaged = files.clone();
+            damaged.get_mut(path).unwrap()[turn * used / 20.min(used)] ^= 1 << (turn % 8);
+            let (content, said) = repair(&original, &damaged, dir.path());
+            let all = content.messages.len() as u64 == 2 * PAIRS;
+            assert!(all || said.missing + said.lost_commits > 0 || !said.unreadable.is_empty(), "{said:?}");
+            println!(
+                "{} {} {said:?}",
+                path.strip_prefix(dir.path()).unwrap().display(),
+                turn * used / 20.min(used)
+            );
+            found.push(content.messages.len());
+        }
+    }
+    println!("{found:?}");
+    assert!(found.iter().filter(|found| **found as u64 == 2 * PAIRS).count() > found.len() / 2);
+}
+
+#[test]
+fn a_store_that_was_repaired_says_so_until_its_epoch_is_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, aside) = (dir.path().join("store"), dir.path().join("aside"));
+    make(&store);
+    peerlink_storage::repair(&store, &aside, peer(me()), FRESH).unwrap();
+    let (mut writer, pages, reader) = open(&store);
+    let mut profile = reader.profile().unwrap().unwrap();
+    let all = reader.latest(CONVERSATION, usize::MAX).unwrap();
+    assert_eq!(all.iter().filter(|message| message.state == State::Queued).count() as u64, PAIRS);
+    drop((writer, pages, reader));
+    assert!(peerlink_storage::open(&store).unwrap().was_repaired().unwrap(), "nobody drew one yet");
+    (writer, ..) = open(&store);
+    profile.epoch = FRESH;
+    writer.commit(&[batch(1, vec![(Key::Profile.encode(), Some(profile.encode()))])]).unwrap();
+    drop(writer);
+    assert!(!peerlink_storage::open(&store).unwrap().was_repaired().unwrap());
+}
+
+#[test]
+fn a_store_that_is_in_use_or_newer_is_not_repaired() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, aside) = (dir.path().join("store"), dir.path().join("aside"));
+    make(&store);
+    let held = open(&store);
+    let refused = peerlink_storage::repair(&store, &aside, peer(me()), FRESH);
+    assert!(matches!(refused, Err(OpenError::InUse { .. })));
+    drop(held);
+    fs::write(store.join("format"), "peerlink store 2\n").unwrap();
+    let refused = peerlink_storage::repair(&store, &aside, peer(me()), FRESH);
+    assert!(matches!(refused, Err(OpenError::Newer { .. })));
+    assert!(!aside.exists());
+}
+
+#[test]
+fn a_contact_comes_back_without_its_conversation() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, aside) = (dir.path().join("store"), dir.path().join("aside"));
+    make(&store);
+    let (mut writer, pages, reader) = open(&store);
+    let none: Option<Conversation> = None;
+    let key = Key::Conversation(CONVERSATION).encode();
+    writer.commit(&[batch(1, vec![(key, none.map(|it| it.encode()))])]).unwrap();
+    drop((writer, pages, reader));
+    peerlink_storage::repair(&store, &aside, peer(me()), FRESH).unwrap();
+    assert_eq!(content(&store).messages.len() as u64, 2 * PAIRS);
+}
