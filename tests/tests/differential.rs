@@ -262,7 +262,7 @@ fn deeds_drawn_at_random_give_equal_pages_and_restores() {
 #[test]
 fn deeds_of_simulated_nodes_give_equal_pages_and_restores() {
     let (mut writes, mut loads, mut cuts) = (0, 0, 0);
-    for seed in 1..=4 {
+    for seed in 1..=12 {
         let mut world = World::new(Scenario::from_seed(seed), Print::Nothing);
         world.record_disks();
         while world.step() {}
