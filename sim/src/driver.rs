@@ -25,7 +25,11 @@ impl World {
         let at = process.clock(self.now);
         self.tracer.input(self.now, index, name, at, input);
         process.ticked |= matches!(input, Input::Tick);
-        process.node.handle(at, input.clone());
+        process.mind.handle(at, input);
+        if let Some(hostile) = process.mind.hostile() {
+            let shown = hostile.take_shown();
+            self.oracle.hostile_learned(shown);
+        }
         self.after(index);
     }
 
@@ -37,7 +41,8 @@ impl World {
         let at = process.clock(self.now);
         self.tracer.command(self.now, index, name, at, &command);
         let copy = command.clone();
-        let answer = process.node.command(at, command);
+        let Some(node) = process.mind.node() else { return Err(Refusal::Stopping) };
+        let answer = node.command(at, command);
         self.after(index);
         answer.map_err(|refused| {
             self.met.refused(refused.why);
@@ -74,7 +79,7 @@ impl World {
             let name = host.name();
             let Some(process) = host.process.as_mut() else { return };
             let at = process.clock(self.now);
-            let Some(output) = process.node.poll() else { break };
+            let Some(output) = process.mind.poll() else { break };
             count += 1;
             let pending = host.disk.pending() > 0;
             if let Some(doom) = host.doom.as_mut().filter(|doom| !doom.writing || pending) {
@@ -96,11 +101,14 @@ impl World {
         }
         let Some(process) = self.hosts[index].process.as_mut() else { return };
         process.deferred = false;
-        if process.node.stats().duplicates > process.duplicates {
-            process.duplicates = process.node.stats().duplicates;
-            self.met.add(Probe::OfferedAgain);
+        if let Some(node) = process.mind.node() {
+            let duplicates = node.stats().duplicates;
+            if std::mem::replace(&mut process.duplicates, duplicates) < duplicates {
+                self.met.add(Probe::OfferedAgain);
+            }
         }
-        if process.store_failed.is_none() {
+        if process.store_failed.is_none() && !self.hosts[index].is_hostile {
+            let Some(process) = self.hosts[index].process.as_ref() else { return };
             let verdict = self.oracle.drained(index, process.told);
             self.judged(verdict);
         }
@@ -145,7 +153,7 @@ impl World {
         let (run, now, lateness) = (self.run_of(index), self.now, self.scenario.climate.lateness);
         let name = self.hosts[index].name();
         let Some(process) = self.hosts[index].process.as_mut() else { return };
-        let Some(deadline) = process.node.deadline() else {
+        let Some(deadline) = process.mind.deadline() else {
             process.idle = (now, 0);
             return;
         };
@@ -182,7 +190,7 @@ impl World {
             return;
         }
         process.armed = None;
-        let due = process.node.deadline().is_some_and(|deadline| process.when(deadline) <= now);
+        let due = process.mind.deadline().is_some_and(|deadline| process.when(deadline) <= now);
         if due {
             self.feed(run.host, &Input::Tick);
         } else {

@@ -1,5 +1,7 @@
 //! Kinds of faults: the swarm switches them on by kind, and the report counts by kind how often each struck.
 
+use crate::op::Mischief;
+
 /// One kind of fault, or of a hostile contact's deeds.
 macro_rules! faults {
     ($($(#[$doc:meta])* $kind:ident = $name:literal),* $(,)?) => {
@@ -63,6 +65,22 @@ faults! {
     BytesReplayed = "bytes-replayed",
     BytesSpliced = "bytes-spliced",
     BytesReflected = "bytes-reflected",
+    // A contact in bad faith, and what it does.
+    HostileWrites = "hostile-writes",
+    HostileForks = "hostile-forks",
+    HostileBreaksChain = "hostile-breaks-chain",
+    HostileClaimsWrongHash = "hostile-claims-wrong-hash",
+    HostileClaimsTooMuch = "hostile-claims-too-much",
+    HostileEpochs = "hostile-epochs",
+    HostileFloods = "hostile-floods",
+    HostileHoles = "hostile-holes",
+    HostileTimes = "hostile-times",
+    HostileNoise = "hostile-noise",
+    HostileChunks = "hostile-chunks",
+    HostileKnocks = "hostile-knocks",
+    HostilePoses = "hostile-poses",
+    HostileGivesBack = "hostile-gives-back",
+    HostileLeaves = "hostile-leaves",
     // Clocks.
     ClockSkew = "clock-skew",
     ClockDrift = "clock-drift",
@@ -70,6 +88,31 @@ faults! {
     LateTimers = "late-timers",
     // People.
     RepeatedSend = "repeated-send",
+}
+
+impl Mischief {
+    pub(crate) const ALL: [(Self, Fault); 15] = [
+        (Self::Write, Fault::HostileWrites),
+        (Self::Fork, Fault::HostileForks),
+        (Self::BreakChain, Fault::HostileBreaksChain),
+        (Self::ClaimWrongHash, Fault::HostileClaimsWrongHash),
+        (Self::ClaimTooMuch, Fault::HostileClaimsTooMuch),
+        (Self::Epochs, Fault::HostileEpochs),
+        (Self::Flood, Fault::HostileFloods),
+        (Self::Holes, Fault::HostileHoles),
+        (Self::Times, Fault::HostileTimes),
+        (Self::Noise, Fault::HostileNoise),
+        (Self::Chunks, Fault::HostileChunks),
+        (Self::Knock, Fault::HostileKnocks),
+        (Self::Pose, Fault::HostilePoses),
+        (Self::GiveBack, Fault::HostileGivesBack),
+        (Self::Leave, Fault::HostileLeaves),
+    ];
+
+    /// The kind of fault that it is counted as.
+    pub(crate) fn fault(self) -> Fault {
+        Self::ALL.iter().find(|(deed, _)| *deed == self).map_or(Fault::HostileWrites, |(_, fault)| *fault)
+    }
 }
 
 /// How often each fault struck.

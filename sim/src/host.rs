@@ -2,11 +2,12 @@
 
 use crate::disk::Disk;
 use crate::fate::MILLION;
+use crate::hostile::Hostile;
 use crate::op::NAMES;
 use crate::queue::Side;
 use crate::scenario::Climate;
 use peerlink_core::Node;
-use peerlink_core::api::KeyRange;
+use peerlink_core::api::{Input, KeyRange, Output};
 use peerlink_core::identity::{Identity, IdentitySecret};
 use peerlink_core::ids::{BatchId, LoadId, PeerId, StreamId};
 use peerlink_core::time::{Instant, WallClock};
@@ -45,6 +46,8 @@ pub(crate) struct Doom {
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) index: usize,
+    /// No node runs here, but a contact in bad faith.
+    pub(crate) is_hostile: bool,
     pub(crate) secret: IdentitySecret,
     pub(crate) peer: PeerId,
     pub(crate) disk: Disk,
@@ -69,9 +72,60 @@ pub(crate) struct Host {
     pub(crate) slow: Option<(u64, u64)>,
 }
 
+/// Who answers to a driver: a node, or somebody who behaves like one.
+#[derive(Debug)]
+pub(crate) enum Mind {
+    Node(Box<Node>),
+    Hostile(Box<Hostile>),
+}
+
+impl Mind {
+    pub(crate) fn handle(&mut self, now: Instant, input: &Input<'_>) {
+        match self {
+            Self::Node(node) => node.handle(now, input.clone()),
+            Self::Hostile(hostile) => hostile.handle(now, input),
+        }
+    }
+
+    pub(crate) fn poll(&mut self) -> Option<Output> {
+        match self {
+            Self::Node(node) => node.poll(),
+            Self::Hostile(hostile) => hostile.poll(),
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Node(node) => node.deadline(),
+            Self::Hostile(hostile) => hostile.deadline(),
+        }
+    }
+
+    pub(crate) fn read_budget(&self, stream: StreamId) -> usize {
+        match self {
+            Self::Node(node) => node.read_budget(stream),
+            Self::Hostile(hostile) => hostile.read_budget(stream),
+        }
+    }
+
+    pub(crate) fn node(&mut self) -> Option<&mut Node> {
+        match self {
+            Self::Node(node) => Some(node),
+            Self::Hostile(_) => None,
+        }
+    }
+
+    pub(crate) fn hostile(&mut self) -> Option<&mut Hostile> {
+        match self {
+            Self::Node(_) => None,
+            Self::Hostile(hostile) => Some(hostile),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Process {
-    pub(crate) node: Node,
+    pub(crate) mind: Mind,
     boot: u64,
     pub(crate) base: u64,
     drift_ppm: i64,
@@ -102,9 +156,9 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(node: Node, boot: u64, base: u64, drift_ppm: i64) -> Self {
+    pub(crate) fn new(mind: Mind, boot: u64, base: u64, drift_ppm: i64) -> Self {
         Self {
-            node,
+            mind,
             boot,
             base,
             drift_ppm,
@@ -153,6 +207,7 @@ impl Host {
         let peer = Identity::new(&secret)?.peer();
         Some(Self {
             index,
+            is_hostile: false,
             secret,
             peer,
             disk: Disk::new(),
@@ -172,7 +227,7 @@ impl Host {
     }
 
     pub(crate) fn name(&self) -> &'static str {
-        NAMES.get(self.index).copied().unwrap_or("nobody")
+        if self.is_hostile { "mallory" } else { NAMES.get(self.index).copied().unwrap_or("nobody") }
     }
 
     pub(crate) fn wall(&self, now: u64) -> WallClock {
@@ -217,7 +272,7 @@ mod tests {
             let node = || {
                 let secret = IdentitySecret::new([7; 32]).unwrap();
                 let restore = peerlink_core::Restore::new(peerlink_core::Config::default(), &secret, [1; 32]);
-                restore.start(Instant::from_micros(0), WallClock(0)).unwrap()
+                Mind::Node(Box::new(restore.start(Instant::from_micros(0), WallClock(0)).unwrap()))
             };
             let process = Process::new(node(), 77, 1000, drift_ppm);
             for shown in [1000, 1001, 4999, 1_000_003, 86_400_000_017] {

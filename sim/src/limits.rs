@@ -1,5 +1,7 @@
 //! Every constant of the simulated world: how long, how many, how large. Times are microseconds of simulated time.
 
+use peerlink_core::time::Duration;
+
 pub const MICROS_PER_MILLI: u64 = 1_000;
 pub const MICROS_PER_SECOND: u64 = 1_000_000;
 
@@ -40,6 +42,17 @@ pub const UNPERSISTED_SLACK: usize = 1024 * 1024;
 pub const TAPE_BYTES: usize = 4096;
 /// Most bytes that he makes up at once.
 pub const INJECTED_BYTES: u64 = 100;
+
+/// A contact in bad faith looks after its sessions this often, and gives one up that is silent for longer.
+pub const HOSTILE_WAIT: Duration = Duration::from_secs(2);
+pub const HOSTILE_IDLE: Duration = Duration::from_secs(15);
+/// What it writes at once.
+pub const HOSTILE_WRITES: usize = 32 * 1024;
+/// Most entries, records of a flood, frames of one record, and connections of one of its deeds.
+pub const HOSTILE_ENTRIES: u64 = 20;
+pub const FLOOD_RECORDS: u64 = 10;
+pub const FLOOD_FRAMES: u64 = 100;
+pub const HOSTILE_DIALS: u64 = 12;
 
 /// A sleep from here on is counted as a long one.
 pub const LONG_SLEEP: u64 = 2 * 24 * 3600 * MICROS_PER_SECOND;

@@ -28,6 +28,38 @@ pub enum Attack {
     Reflect,
 }
 
+/// What a contact in bad faith does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mischief {
+    /// Writes as anybody would.
+    Write,
+    /// Two entries under one number.
+    Fork,
+    /// An entry that names another before it than there is.
+    BreakChain,
+    /// Acknowledges under a wrong hash; or what was never written.
+    ClaimWrongHash,
+    ClaimTooMuch,
+    /// Epochs without end, frames without end, gaps without end.
+    Epochs,
+    Flood,
+    Holes,
+    /// Logical times at the edge and beyond it.
+    Times,
+    /// Sealed bytes that are no frames.
+    Noise,
+    /// Bodies that never come, or come otherwise than announced.
+    Chunks,
+    /// Connections that are no handshake.
+    Knock,
+    /// Comes in the name of another.
+    Pose,
+    /// Gives back what its author never wrote; says that something is gone.
+    GiveBack,
+    /// Ends the session, for any reason.
+    Leave,
+}
+
 /// The people, by the number of their host.
 pub(crate) const NAMES: [&str; 6] = ["alice", "bob", "carol", "dave", "erin", "frank"];
 
@@ -105,6 +137,23 @@ macro_rules! words {
     };
 }
 words!(Block { Silent = "silent", Loud = "loud" });
+words!(Mischief {
+    Write = "write",
+    Fork = "fork",
+    BreakChain = "break-chain",
+    ClaimWrongHash = "claim-wrong-hash",
+    ClaimTooMuch = "claim-too-much",
+    Epochs = "epochs",
+    Flood = "flood",
+    Holes = "holes",
+    Times = "times",
+    Noise = "noise",
+    Chunks = "chunks",
+    Knock = "knock",
+    Pose = "pose",
+    GiveBack = "give-back",
+    Leave = "leave",
+});
 words!(Attack {
     Flip = "flip",
     Cut = "cut",
@@ -210,6 +259,8 @@ ops! {
     /// Somebody on the way from `from` to `to` lets `after` segments pass, and touches the next one. `salt` decides
     /// about what there is to choose.
     Attack = "attack" { from: usize, to: usize, how: Attack, after: u32, salt: u64 }
+    /// The contact in bad faith does something to `to`. There is one if the script has a deed of it.
+    Mischief = "mischief" { to: usize, how: Mischief, salt: u64 }
     /// So many of the next dials from `from` to `to` vanish; or are refused, although somebody is there.
     LoseDials = "lose-dials" { from: usize, to: usize, dials: u32 }
     RefuseDials = "refuse-dials" { from: usize, to: usize, dials: u32 }

@@ -67,6 +67,8 @@ struct Acquaintance {
 #[derive(Debug, Clone)]
 pub(crate) struct Person {
     index: usize,
+    /// People in good faith.
+    honest: usize,
     others: Vec<Acquaintance>,
     drafts: BTreeMap<CallerId, Draft>,
     order: Vec<CallerId>,
@@ -75,7 +77,7 @@ pub(crate) struct Person {
 }
 
 impl Person {
-    pub(crate) fn new(index: usize, peers: &[PeerId], dice: &mut Dice) -> Self {
+    pub(crate) fn new(index: usize, peers: &[PeerId], honest: usize, dice: &mut Dice) -> Self {
         let mut others = Vec::new();
         for (other, peer) in peers.iter().enumerate() {
             // Both sides of a pair draw the same secret: the link is that of the lower number to the higher.
@@ -95,12 +97,18 @@ impl Person {
         }
         Self {
             index,
+            honest,
             others,
             drafts: BTreeMap::new(),
             order: Vec::new(),
             wanted: VecDeque::new(),
             written: 0,
         }
+    }
+
+    /// The secret of the ticket between this person and another.
+    pub(crate) fn ticket_secret(&self, other: usize) -> [u8; 16] {
+        self.others[other].secret.0
     }
 
     /// What nobody on the way may see.
@@ -146,12 +154,12 @@ impl Person {
             return Some(format!("{drafts} messages of person {index} are not queued"));
         }
         let met = |(at, other): (usize, &Acquaintance)| {
-            at == index || (other.meeting == Meeting::Done && other.is_contact)
+            at == index || at >= self.honest || (other.meeting == Meeting::Done && other.is_contact)
         };
         if !self.others.iter().enumerate().all(met) {
             return Some(format!("person {index} has not met everybody"));
         }
-        let blocked = self.others.iter().any(|other| other.blocked_until.is_some());
+        let blocked = self.others.iter().take(self.honest).any(|other| other.blocked_until.is_some());
         blocked.then(|| format!("person {index} blocks somebody"))
     }
 }
@@ -230,7 +238,7 @@ impl World {
             | Event::StoreFailed => {}
             Event::Disconnected { peer, why: SessionEnd::Misbehaved } => {
                 let other = self.hosts.iter().position(|host| host.peer == peer).unwrap_or(index);
-                if !self.is_attacked(index, other) {
+                if !self.is_attacked(index, other) && !self.hosts[other].is_hostile {
                     let name = self.hosts[index].name();
                     self.fail(
                         Check::Contract,
@@ -240,10 +248,11 @@ impl World {
             }
             Event::Disconnected { .. } => {}
             Event::Stopped => self.stopped(index),
-            Event::Misbehaved { what, .. } => {
+            Event::Misbehaved { peer, what } if !self.oracle.is_hostile(&peer) => {
                 let name = self.hosts[index].name();
                 self.fail(Check::Contract, format!("{name} calls an honest peer misbehaved: {what}"));
             }
+            Event::Misbehaved { .. } => {}
         }
     }
 
@@ -294,7 +303,8 @@ impl World {
             let expires = WallClock(u64::from(u32::MAX) * 60_000);
             let command = if index < other {
                 Command::Invite { secret, expires }
-            } else if self.people[other].others[index].meeting == Meeting::Done {
+            } else if self.people.get(other).is_some_and(|other| other.others[index].meeting == Meeting::Done)
+            {
                 let Some(petname) = name(PETNAME_MARK, other, 0) else { return };
                 let nickname = name(NICKNAME_MARK, other, 0);
                 let addresses = List::of([self.hosts[other].address()]);

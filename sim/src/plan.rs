@@ -3,13 +3,14 @@
 use crate::fate::{Dice, Fates, MILLION, Purpose, link};
 use crate::fault::Fault;
 use crate::limits::{HEALING, HOSTS, LONG_SLEEP, MICROS_PER_MILLI, MICROS_PER_SECOND, SHORT_BYTES};
-use crate::op::{Attack, Block, Op};
+use crate::op::{Attack, Block, Mischief, Op};
 use crate::scenario::{Climate, Scenario};
 use peerlink_core::limits::BODY_BYTES;
 
 /// Makes the seed of `calm` into a world; one in ten has no fault.
 pub(crate) fn scenario(calm: Scenario) -> Scenario {
-    let mut plan = Plan { dice: Dice::new(Fates::new(calm.seed)), scenario: calm };
+    let mut plan = Plan { dice: Dice::new(Fates::new(calm.seed)), hostile: false, scenario: calm };
+    plan.hostile = plan.scenario.hosts < HOSTS && plan.chance(MILLION / 4);
     plan.people();
     plan.weather();
     if !plan.chance(100_000) {
@@ -21,6 +22,7 @@ pub(crate) fn scenario(calm: Scenario) -> Scenario {
 
 struct Plan {
     dice: Dice,
+    hostile: bool,
     scenario: Scenario,
 }
 
@@ -121,6 +123,7 @@ impl Plan {
                     self.scenario.climate.drift_ppm[host] = self.signed(1, 500);
                 }
             }
+            deed if Mischief::ALL.iter().any(|(_, fault)| *fault == deed) => self.deeds(deed),
             Fault::RepeatedSend => self.scenario.repeat = self.scaled(10_000, MILLION / 3),
             scripted => {
                 for _ in 0..self.scaled(1, 8) {
@@ -130,6 +133,17 @@ impl Plan {
                     }
                 }
             }
+        }
+    }
+
+    /// In one world of four there is somebody in bad faith.
+    fn deeds(&mut self, fault: Fault) {
+        let known = Mischief::ALL.iter().find(|(_, kind)| *kind == fault);
+        let Some((how, _)) = known.filter(|_| self.hostile) else { return };
+        for _ in 0..self.scaled(1, 8) {
+            let (at, to) = (self.moment(), self.host());
+            let salt = self.between(0, u64::MAX);
+            self.scenario.script.push((at, Op::Mischief { to, how: *how, salt }));
         }
     }
 

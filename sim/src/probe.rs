@@ -39,10 +39,12 @@ pub enum Probe {
     SendFailed,
     /// A node stopped in good order.
     Stopped,
+    /// Somebody was told that a contact misbehaves.
+    Misbehaved,
 }
 
 impl Probe {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Gap,
         Self::GapFilled,
         Self::Chunks,
@@ -63,6 +65,7 @@ impl Probe {
         Self::Stopping,
         Self::SendFailed,
         Self::Stopped,
+        Self::Misbehaved,
     ];
 
     #[must_use]
@@ -106,6 +109,7 @@ impl Met {
             Event::Rejected { .. } => Probe::Rejected,
             Event::SendFailed { .. } => Probe::SendFailed,
             Event::Stopped => Probe::Stopped,
+            Event::Misbehaved { .. } => Probe::Misbehaved,
             Event::Queued { .. }
             | Event::Received { .. }
             | Event::Disconnected { .. }
@@ -117,7 +121,6 @@ impl Met {
             | Event::ProfileChanged
             | Event::Connected { .. }
             | Event::NextAttempt { .. }
-            | Event::Misbehaved { .. }
             | Event::StoreFailed => return,
         };
         self.add(probe);

@@ -105,6 +105,12 @@ impl Scenario {
         }
     }
 
+    /// Whether there is a contact in bad faith: beside the hosts, under the next number.
+    #[must_use]
+    pub fn has_hostile(&self) -> bool {
+        self.hosts < HOSTS && self.script.iter().any(|(_, op)| matches!(op, Op::Mischief { .. }))
+    }
+
     #[must_use]
     pub fn with(mut self, at: u64, op: Op) -> Self {
         self.script.push((at, op));

@@ -147,6 +147,9 @@ pub fn read(text: &str) -> Result<Scenario, String> {
         return Err(format!("a world has 2 to {HOSTS} hosts"));
     }
     let hosts = scenario.hosts;
+    if hosts == HOSTS && scenario.script.iter().any(|(_, op)| matches!(op, Op::Mischief { .. })) {
+        return Err(format!("with {HOSTS} hosts there is no room for a contact in bad faith"));
+    }
     match scenario.script.iter().find(|(_, op)| !op.is_among(hosts)) {
         Some((_, op)) => Err(format!("`{op}` names a host that is not there")),
         None => Ok(scenario),

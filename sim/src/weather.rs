@@ -6,7 +6,7 @@ use crate::fault::Fault;
 use crate::host::{Doom, Ending};
 use crate::limits::LONG_SLEEP;
 use crate::net::EndState;
-use crate::op::{Block, Op};
+use crate::op::{Block, Mischief, Op};
 use crate::oracle::Check;
 use crate::queue::{Event, Side};
 use crate::world::World;
@@ -60,6 +60,7 @@ impl World {
             Op::Attack { from, to, how, after, salt } => {
                 self.links[link(from, to)].attacks.push(Planned { how, after, salt });
             }
+            Op::Mischief { to, how, salt } => self.deed(to, how, salt),
             Op::LoseDials { from, to, dials } => self.links[link(from, to)].lose += dials,
             Op::RefuseDials { from, to, dials } => self.links[link(from, to)].refuse += dials,
             Op::Move { host, told } => self.relocate(host, told),
@@ -80,6 +81,17 @@ impl World {
                 self.people[host].block(contact, until);
                 self.queue.push(self.now, Event::Act { host });
             }
+        }
+    }
+
+    fn deed(&mut self, to: usize, how: Mischief, salt: u64) {
+        let index = self.scenario.hosts;
+        let Some(process) = self.hosts.get_mut(index).and_then(|host| host.process.as_mut()) else { return };
+        let at = process.clock(self.now);
+        if let Some(hostile) = process.mind.hostile() {
+            hostile.plan(at, to, how, salt);
+            self.counts.add(how.fault());
+            self.drain(index);
         }
     }
 
@@ -166,6 +178,11 @@ impl World {
             }
         }
         self.hosts[host].moves = self.hosts[host].moves.saturating_add(1);
+        let address = self.hosts[host].address();
+        let hostile = self.hosts.get_mut(self.scenario.hosts).and_then(|host| host.process.as_mut());
+        if let Some(hostile) = hostile.and_then(|process| process.mind.hostile()) {
+            hostile.moved(host, address);
+        }
         self.queue.push(self.now, Event::Surroundings { host });
     }
 

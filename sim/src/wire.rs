@@ -182,7 +182,8 @@ impl World {
         if bytes.is_empty() || bytes.len() > 2 * (RECORD_BYTES + RECORD_PREFIX) {
             self.fail(Check::Bounded, format!("{name} writes {} bytes at once", bytes.len()));
         }
-        let sealing = self.hosts[index].process.as_ref().and_then(|process| process.node.sealing(stream));
+        let sealing = self.hosts[index].process.as_mut().and_then(|process| process.mind.node());
+        let sealing = sealing.and_then(|node| node.sealing(stream));
         let verdict = self.oracle.sealed(sealing);
         self.judged(verdict);
         self.overhear(side, &bytes);
@@ -371,7 +372,7 @@ impl World {
             return self.read_end(side, pipe.reset, pipe.eof);
         }
         let Some(process) = self.hosts[run.host].process.as_ref() else { return };
-        let budget = process.node.read_budget(stream);
+        let budget = process.mind.read_budget(stream);
         if budget > STREAM_BUFFER_BYTES {
             return self.fail(
                 Check::Bounded,

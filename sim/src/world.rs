@@ -7,7 +7,8 @@ use crate::attack::Planned;
 use crate::disk::Disk;
 use crate::fate::{Dice, Fates, Purpose, link};
 use crate::fault::{Counts, Fault};
-use crate::host::{Ending, Host, Process};
+use crate::host::{Ending, Host, Mind, Process};
+use crate::hostile::Hostile;
 use crate::limits::{AFTERGLOW, DONE_CHECK, EVENTS, HEALING, LINKS, LOOKING, MICROS_PER_SECOND, UNATTENDED};
 use crate::net::{Conn, EndState};
 use crate::op::{Block, Op};
@@ -90,18 +91,24 @@ impl World {
             // A seed that makes no identity is not known to exist; the next draw would make one.
             hosts.extend(Host::new(index, dice.bytes(Purpose::Seed, link(index, index)), &scenario.climate));
         }
+        if scenario.has_hostile() {
+            let (index, climate) = (scenario.hosts, &scenario.climate);
+            let host = Host::new(index, dice.bytes(Purpose::Seed, link(index, index)), climate);
+            hosts.extend(host.map(|host| Host { is_hostile: true, ..host }));
+        }
         let peers: Vec<_> = hosts.iter().map(|host| host.peer).collect();
+        let honest = scenario.hosts.min(hosts.len());
         let mut tap = Tap::default();
         for host in &hosts {
             tap.search_for(format!("the PeerId of {}", host.name()), host.peer.as_bytes());
         }
         Person::mark(&mut tap);
-        let people = (0..hosts.len()).map(|index| Person::new(index, &peers, &mut dice)).collect();
+        let people = (0..honest).map(|index| Person::new(index, &peers, honest, &mut dice)).collect();
         let mut counts = Counts::default();
         scenario.climate.faults().for_each(|fault| counts.add(fault));
         let attackers = scenario.script.iter().any(|(_, op)| matches!(op, Op::Attack { .. }));
         let mut world = Self {
-            oracle: Oracle::new(&peers),
+            oracle: Oracle::new(&peers[..honest], peers.get(honest).copied()),
             tracer: Tracer::new(print),
             scenario,
             dice,
@@ -129,7 +136,9 @@ impl World {
         for host in 0..self.hosts.len() {
             let at = self.dice.below(Purpose::Act, link(host, host), MICROS_PER_SECOND);
             self.queue.push(at, Event::Boot { host });
-            self.queue.push(at + 1, Event::Act { host });
+            if host < self.people.len() {
+                self.queue.push(at + 1, Event::Act { host });
+            }
         }
         for (index, (at, _)) in self.scenario.script.iter().enumerate() {
             self.queue.push(*at, Event::Script(index));
@@ -179,7 +188,7 @@ impl World {
     }
 
     pub fn disks(&self) -> impl Iterator<Item = &Disk> {
-        self.hosts.iter().map(|host| &host.disk)
+        self.hosts.iter().filter(|host| !host.is_hostile).map(|host| &host.disk)
     }
 
     #[must_use]
@@ -309,6 +318,9 @@ impl World {
         let own = link(index, index);
         let seed = self.dice.bytes(Purpose::Seed, own);
         let base = self.dice.below(Purpose::Seed, own, 1 << 40);
+        if self.hosts[index].is_hostile {
+            return self.boot_hostile(index, seed, base);
+        }
         let verdict = self.oracle.booted(index, &self.hosts[index].disk);
         self.judged(verdict);
         let oracle = &self.oracle;
@@ -329,13 +341,27 @@ impl World {
             Ok(node) => node,
             Err(error) => return self.fail(Check::Restore, format!("the store does not restore: {error}")),
         };
-        host.process = Some(Process::new(node, now, base, host.drift_ppm));
+        host.process = Some(Process::new(Mind::Node(Box::new(node)), now, base, host.drift_ppm));
         host.off = false;
         let (name, incarnation, address) = (host.name(), host.incarnation, host.address());
         self.tracer.note(now, || format!("{name} starts (run {incarnation}) at {address}"));
         self.answer_unknown(index);
         self.feed(index, &Input::LocalAddresses(List::of([address])));
         // A driver that was never told to hand in anything still drains what the start brought.
+        self.drain(index);
+    }
+
+    fn boot_hostile(&mut self, index: usize, seed: [u8; 32], base: u64) {
+        let victims =
+            self.people.iter().enumerate().map(|(at, person)| {
+                (self.hosts[at].peer, person.ticket_secret(index), self.hosts[at].address())
+            });
+        let (seed, clock) =
+            (u64::from(seed[0]) << 32 | self.scenario.seed, peerlink_core::time::Instant::from_micros(base));
+        let Some(hostile) = Hostile::new(&self.hosts[index].secret, seed, clock, victims) else { return };
+        let (now, drift_ppm) = (self.now, self.hosts[index].drift_ppm);
+        self.hosts[index].process =
+            Some(Process::new(Mind::Hostile(Box::new(hostile)), now, base, drift_ppm));
         self.drain(index);
     }
 
@@ -399,7 +425,7 @@ impl World {
         }
         for host in 0..self.hosts.len() {
             self.queue.push(self.now, Event::Boot { host });
-            if self.scenario.looking {
+            if self.scenario.looking && host < self.people.len() {
                 let wait = self.dice.between(Purpose::Act, link(host, host), LOOKING / 2, LOOKING);
                 let at = self.now + wait;
                 self.queue.push(at, Event::Look { host });
@@ -429,7 +455,7 @@ impl World {
     }
 
     fn end(&mut self) {
-        let disks: Vec<_> = self.hosts.iter().map(|host| &host.disk).collect();
+        let disks: Vec<_> = self.disks().collect();
         let verdict = self.oracle.finish(&disks);
         self.judged(verdict);
         self.ended = true;

@@ -4,7 +4,9 @@
 use peerlink_sim::fate::MILLION;
 use peerlink_sim::limits::MICROS_PER_SECOND as SECOND;
 use peerlink_sim::probe::Probe;
-use peerlink_sim::{Attack, Block, Check, Climate, Fault, Op, Outcome, Print, Scenario, World, schedule};
+use peerlink_sim::{
+    Attack, Block, Check, Climate, Fault, Mischief, Op, Outcome, Print, Scenario, World, schedule,
+};
 
 const ALICE: usize = 0;
 const BOB: usize = 1;
@@ -169,6 +171,41 @@ fn whatever_somebody_on_the_way_does_costs_a_connection_and_nothing_else() {
             }
         }
         assert!(struck >= 4, "{how:?} struck {struck} times");
+    }
+}
+
+#[test]
+fn whatever_a_contact_in_bad_faith_does_the_others_keep_their_promises() {
+    let all = [
+        (Mischief::Write, false),
+        (Mischief::Fork, true),
+        (Mischief::BreakChain, true),
+        (Mischief::ClaimWrongHash, true),
+        (Mischief::ClaimTooMuch, true),
+        (Mischief::Epochs, true),
+        (Mischief::Flood, true),
+        (Mischief::Holes, true),
+        (Mischief::Times, true),
+        (Mischief::Noise, true),
+        (Mischief::Chunks, true),
+        (Mischief::Knock, false),
+        (Mischief::Pose, false),
+        (Mischief::GiveBack, false),
+        (Mischief::Leave, false),
+    ];
+    for (how, noticed) in all {
+        let mut scenario = writes(Scenario::calm(18), ALICE, MET, 10, SECOND, 300);
+        scenario = writes(scenario, BOB, MET, 10, SECOND, 300);
+        for n in 0..10 {
+            // To the contact itself people write as well: there is something for it to lie about.
+            let to = (n % 2) as usize;
+            let write = Op::Send { host: to, to: 2, bytes: 100 };
+            scenario = scenario.with(MET + n * SECOND, write);
+            scenario = scenario.with(MET + n * SECOND + 1, Op::Mischief { to, how, salt: n * 31 });
+        }
+        let outcome = run(scenario);
+        assert_eq!(outcome.met.of(Probe::Misbehaved) > 0, noticed, "{how:?}");
+        assert!(outcome.delivered >= 20, "{how:?}");
     }
 }
 

@@ -19,6 +19,20 @@ impl Shown {
         seq <= self.head || self.beyond.contains(&seq)
     }
 
+    /// The first number below `seq` that was neither shown nor reported as missing.
+    fn hidden_below(&self, seq: u64) -> Option<u64> {
+        let mut at = self.head + 1;
+        while at < seq {
+            let gap = self.gaps.iter().filter(|(first, last)| (*first..=*last).contains(&at));
+            at = match gap.map(|(_, last)| *last).max() {
+                Some(last) => last.saturating_add(1),
+                None if self.has(at) => at + 1,
+                None => return Some(at),
+            };
+        }
+        None
+    }
+
     fn add(&mut self, seq: u64) {
         self.beyond.insert(seq);
         while self.beyond.remove(&(self.head + 1)) {
@@ -86,9 +100,7 @@ impl Display {
         if shown.has(message.seq) {
             return Err(wrong(Check::ExactlyOnce, format!("{message} is shown twice")));
         }
-        let reported = |seq: u64| shown.gaps.iter().any(|(first, last)| (*first..=*last).contains(&seq));
-        let missing = (shown.head + 1..message.seq).find(|seq| !shown.has(*seq) && !reported(*seq));
-        if let Some(missing) = missing {
+        if let Some(missing) = shown.hidden_below(message.seq) {
             let what = format!("{message} is shown before {missing}, and no gap was reported");
             return Err(wrong(Check::InOrder, what));
         }

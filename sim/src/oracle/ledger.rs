@@ -6,6 +6,7 @@ use crate::disk::Disk;
 use bytes::Bytes;
 use peerlink_core::api::Batch;
 use peerlink_core::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, InviteId, MessageRef, PeerId};
+use peerlink_core::limits::OPEN_EPOCHS;
 use peerlink_core::record::{
     Contact, ContactState, Conversation, Counters, Entry, Feed, Invite, Key, KeyBytes, Kind, OrderKey,
     Place as Stored, Profile, Range, Record as _, Table,
@@ -327,7 +328,21 @@ impl Ledger {
         Ok(())
     }
 
+    /// Contract 8: nobody makes us keep more epochs than that.
+    fn check_epochs(&self, touched: &Touched) -> Verdict {
+        for (no, _) in &touched.feeds {
+            let Some(new) = self.feeds.get(no).filter(|feed| !feed.mine) else { continue };
+            let same = |feed: &&Feed| feed.conversation == new.conversation && !feed.mine && !feed.closed;
+            let open = self.feeds.values().filter(same).count();
+            if open > OPEN_EPOCHS {
+                return Err(wrong(Check::Bounded, format!("{open} epochs of one author are open")));
+            }
+        }
+        Ok(())
+    }
+
     fn check_feeds(&self, touched: &Touched) -> Result<Vec<Place>, Violation> {
+        self.check_epochs(touched)?;
         let mut proven = Vec::new();
         for (no, before) in &touched.feeds {
             let Some(after) = self.feeds.get(no) else { continue };
@@ -451,9 +466,12 @@ impl Ledger {
         self.texts(|feed| feed.mine)
     }
 
-    /// An own entry without proof of delivery.
-    pub(super) fn unproven(&self) -> Option<String> {
-        let open = self.feeds.values().find(|feed| feed.mine && feed.acked < feed.head)?;
+    /// An own entry without proof of delivery, if it is to anybody in good faith.
+    pub(super) fn unproven(&self, hostile: Option<&PeerId>) -> Option<String> {
+        let honest = |feed: &&Feed| {
+            self.conversations.get(&feed.conversation).map(|conversation| &conversation.peer) != hostile
+        };
+        let open = self.feeds.values().filter(honest).find(|feed| feed.mine && feed.acked < feed.head)?;
         Some(format!(
             "of {} own entries {} are not proven to be delivered",
             open.head,

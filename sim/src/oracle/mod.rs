@@ -5,10 +5,11 @@ mod display;
 mod ledger;
 
 use crate::disk::Disk;
+use crate::hostile::Shown;
 use display::Display;
 use ledger::{Ledger, Place};
 use peerlink_core::api::{Batch, Event};
-use peerlink_core::ids::{BatchId, CallerId, Epoch, MessageRef, PeerId};
+use peerlink_core::ids::{BatchId, CallerId, EntryHash, Epoch, MessageRef, PeerId};
 use peerlink_core::record::{ContactState, Kind};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -86,10 +87,13 @@ pub(crate) struct Oracle {
     hosts: Vec<Witness>,
     /// How many records each key sealed, by the key's name.
     sealed: BTreeMap<u64, u64>,
+    /// Who is in bad faith, and which entries of others it was sent.
+    hostile: Option<PeerId>,
+    learned: BTreeMap<(PeerId, Epoch, u64), EntryHash>,
 }
 
 impl Oracle {
-    pub(crate) fn new(peers: &[PeerId]) -> Self {
+    pub(crate) fn new(peers: &[PeerId], hostile: Option<PeerId>) -> Self {
         let witness = |peer: &PeerId| Witness {
             peer: *peer,
             ledger: Ledger::default(),
@@ -97,7 +101,16 @@ impl Oracle {
             wrote: BTreeMap::new(),
             queued: BTreeMap::new(),
         };
-        Self { hosts: peers.iter().map(witness).collect(), sealed: BTreeMap::new() }
+        let hosts = peers.iter().map(witness).collect();
+        Self { hosts, sealed: BTreeMap::new(), hostile, learned: BTreeMap::new() }
+    }
+
+    pub(crate) fn is_hostile(&self, peer: &PeerId) -> bool {
+        self.hostile == Some(*peer)
+    }
+
+    pub(crate) fn hostile_learned(&mut self, shown: Vec<Shown>) {
+        self.learned.extend(shown.into_iter().map(|(author, epoch, seq, hash)| ((author, epoch, seq), hash)));
     }
 
     /// A record was handed over: the name of the key that sealed it, and how many it sealed with it.
@@ -155,6 +168,15 @@ impl Oracle {
     /// Contract 2: what a sender holds as proof of delivery is on the recipient's stable storage.
     fn recipient_holds(&self, host: usize, proof: &Place) -> Verdict {
         let author = &self.hosts[host];
+        if self.is_hostile(&proof.peer) {
+            let own = author.ledger.own(&proof.peer, &proof.epoch, proof.seq);
+            let learned = self.learned.get(&(author.peer, proof.epoch, proof.seq));
+            if own.is_some() && own.as_ref() == learned {
+                return Ok(());
+            }
+            let what = format!("{}:{} is acknowledged by who was never sent it", proof.epoch, proof.seq);
+            return Err(wrong(Check::AcknowledgedIsDurable, what));
+        }
         let recipient = self.hosts.iter().find(|other| other.peer == proof.peer);
         let held = recipient.and_then(|other| other.ledger.held(&author.peer, &proof.epoch, proof.seq));
         match held {
@@ -172,6 +194,9 @@ impl Oracle {
 
     /// Whose ticket was answered forgets it: the inviter has stored by then who presented it.
     fn inviter_remembers(&self, host: usize, peer: &PeerId) -> Verdict {
+        if self.is_hostile(peer) {
+            return Ok(());
+        }
         let inviter = self.hosts.iter().find(|other| other.peer == *peer);
         if inviter.is_some_and(|inviter| inviter.ledger.contacts.contains_key(&self.hosts[host].peer)) {
             return Ok(());
@@ -184,6 +209,9 @@ impl Oracle {
 
     /// What a recipient holds its author has stored before: it was on the wire only after that.
     fn author_holds(&self, host: usize, entry: &Place) -> Verdict {
+        if self.is_hostile(&entry.peer) {
+            return Ok(());
+        }
         let recipient = &self.hosts[host];
         let author = self.hosts.iter().find(|other| other.peer == entry.peer);
         let stored = author.and_then(|author| author.ledger.own(&recipient.peer, &entry.epoch, entry.seq));
@@ -284,6 +312,9 @@ impl Oracle {
 
     /// Nothing is shown that its author did not write, and store, to the byte.
     fn was_written(&self, peer: &PeerId, message: &MessageRef, body: &[u8], host: usize) -> Verdict {
+        if self.is_hostile(peer) {
+            return Ok(());
+        }
         let author = self.hosts.iter().find(|other| other.peer == *peer);
         let reader = &self.hosts[host].peer;
         let caller = author.and_then(|author| author.ledger.caller_of(reader, &message.epoch, message.seq));
@@ -305,7 +336,7 @@ impl Oracle {
     /// What is not delivered yet, if anything.
     pub(crate) fn waits_for(&self) -> Option<String> {
         for (index, author) in self.hosts.iter().enumerate() {
-            if let Some(what) = author.ledger.unproven() {
+            if let Some(what) = author.ledger.unproven(self.hostile.as_ref()) {
                 return Some(format!("host {index}: {what}"));
             }
             for other in self.hosts.iter().filter(|other| other.peer != author.peer) {

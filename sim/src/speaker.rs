@@ -17,8 +17,8 @@ struct Keys {
 }
 
 impl Keys {
-    fn new(seed: u8) -> Self {
-        let secret = x25519::SecretKey::new([seed; 32]);
+    fn new(seed: [u8; 32]) -> Self {
+        let secret = x25519::SecretKey::new(seed);
         let public = *secret.recover_public_key().expect("every seed makes a key");
         Self { secret, public }
     }
@@ -158,11 +158,17 @@ impl Speaker {
     /// For a session whose responder is `responder`.
     #[must_use]
     pub fn new(seed: u8, responder: &PeerId) -> Self {
+        Self::of([seed; 32], [seed.wrapping_add(100); 32], responder)
+    }
+
+    /// With the identity of this seed, and an ephemeral key of its own.
+    #[must_use]
+    pub fn of(seed: [u8; 32], ephemeral: [u8; 32], responder: &PeerId) -> Self {
         let prologue = [b"peerlink/1".as_slice(), &1u32.to_be_bytes(), &[0], responder.as_bytes()].concat();
         Self {
-            identity: identity(seed),
+            identity: KeyPair::from_seed(Seed::new(seed)),
             statics: Keys::new(seed),
-            ephemeral: Keys::new(seed.wrapping_add(100)),
+            ephemeral: Keys::new(ephemeral),
             symmetric: Symmetric::new(&prologue),
             theirs: [0; 32],
             ciphers: None,
@@ -177,11 +183,17 @@ impl Speaker {
     /// The certificate that ties the static key to the identity, and what follows it up to the features.
     #[must_use]
     pub fn introduction(&self, responder: bool) -> Vec<u8> {
+        self.introduction_as(&self.identity.pk, responder)
+    }
+
+    /// The same in the name of somebody whose key it does not have, if that is another.
+    #[must_use]
+    pub fn introduction_as(&self, peer: &[u8; 32], responder: bool) -> Vec<u8> {
         let domain = b"peerlink/noise-static/1\0";
         let said = [&domain[..], &1u32.to_be_bytes(), &[u8::from(responder)], &self.statics.public].concat();
         let signature = self.identity.sk.sign(said, None);
         let (holder, start, features) = ([9; 16], 1, 0);
-        [&self.identity.pk[..], &signature[..], &holder, &[start, features]].concat()
+        [&peer[..], &signature[..], &holder, &[start, features]].concat()
     }
 
     /// As initiator: message 1.
