@@ -35,58 +35,96 @@ pub(crate) enum Found {
     Hole(u64),
 }
 
+/// What is behind the last whole batch: a commit that a crash or a loss of power tore, which was never promised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Torn {
+    pub(crate) path: PathBuf,
+    pub(crate) at: u64,
+}
+
 /// Looks through all journals in `db`, oldest first.
-pub(crate) fn look(db: &Path) -> io::Result<Found> {
+pub(crate) fn look(db: &Path) -> io::Result<(Found, Option<Torn>)> {
     let mut held: Option<(u64, u64)> = None;
+    let mut torn = None;
     let journals = journals(db)?;
     for path in &journals {
-        let mut walk = Walk { from: BufReader::new(File::open(path)?) };
+        let mut walk = Walk { from: BufReader::new(File::open(path)?), at: 0 };
+        // Where the newest commit of this journal begins, and what was held before it.
+        let mut newest = None;
         let mut end = 0;
-        while let Some((sequence, mark)) = walk.next_commit() {
-            end = walk.from.stream_position()?;
+        while let Some((start, sequence, mark)) = walk.next_commit() {
             if sequence < mark.sequence {
-                return Ok(Found::Hole(mark.commit));
+                return Ok((Found::Hole(mark.commit), None));
             }
+            newest = Some((start, held));
+            end = walk.at;
             held = match held {
-                Some((_, last)) if mark.commit != last + 1 => return Ok(Found::Hole(last + 1)),
+                Some((_, last)) if mark.commit != last + 1 => return Ok((Found::Hole(last + 1), None)),
                 Some((first, _)) => Some((first, mark.commit)),
                 None => Some((mark.commit, mark.commit)),
             };
         }
-        if let Some((_, last)) = held
-            && later_commits(&mut walk.from, end)?
+        if let Some((start, before)) = newest
+            && !is_right(&mut walk.from, start, end)?
         {
-            return Ok(Found::Hole(last + 1));
+            (held, end) = (before, start);
+        }
+        match rest(&mut walk.from, end)? {
+            Rest::Unused => {}
+            Rest::Torn(at) => torn = Some(Torn { path: path.clone(), at }),
+            Rest::Commits => return Ok((Found::Hole(held.map_or(0, |(_, last)| last) + 1), None)),
         }
     }
     if let Some((first, last)) = held {
-        return Ok(Found::Commits(first, last));
+        return Ok((Found::Commits(first, last), torn));
     }
     for path in &journals {
         if has_trailer(BufReader::new(File::open(path)?))? {
-            return Ok(Found::Unreadable);
+            return Ok((Found::Unreadable, torn));
         }
     }
-    Ok(if journals.is_empty() { Found::Unreadable } else { Found::Nothing })
+    Ok((if journals.is_empty() { Found::Unreadable } else { Found::Nothing }, torn))
 }
 
-/// Whether whole commits are behind `end`, where the last one that can be reached from the front ends. A crash leaves
-/// one torn commit there and nothing behind it: only when that was synced, the next one was begun.
-fn later_commits(journal: &mut BufReader<File>, end: u64) -> io::Result<bool> {
+/// Whether the batch that takes these bytes has the right checksum. Only the newest can be torn and yet have its end:
+/// when power goes, what was not synced is there in any order.
+fn is_right(journal: &mut BufReader<File>, start: u64, end: u64) -> io::Result<bool> {
+    journal.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    journal.take(end - start).read_to_end(&mut bytes)?;
+    Ok(checked_batch(&bytes, 0).is_some())
+}
+
+/// What is behind the last commit that can be reached from the front.
+enum Rest {
+    Unused,
+    /// One commit was torn, at this byte. Only when one is synced, the next is begun: nothing whole is behind it.
+    Torn(u64),
+    Commits,
+}
+
+fn rest(journal: &mut BufReader<File>, end: u64) -> io::Result<Rest> {
     journal.seek(SeekFrom::Start(end))?;
-    let mut rest = Vec::new();
-    journal.by_ref().take(UNUSED_BYTES).read_to_end(&mut rest)?;
-    if rest.iter().all(|byte| *byte == 0) {
-        return Ok(false);
+    let mut bytes = Vec::new();
+    journal.by_ref().take(UNUSED_BYTES).read_to_end(&mut bytes)?;
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(Rest::Unused);
     }
-    journal.take(MOST_JOURNAL_BYTES).read_to_end(&mut rest)?;
-    let mut torn = Salvage::new(&rest);
-    while let Some(batch) = torn.next() {
-        if batch.mark.is_some() {
-            return Ok(true);
+    journal.take(MOST_JOURNAL_BYTES).read_to_end(&mut bytes)?;
+    let mut batches = Salvage::new(&bytes);
+    let mut torn = None;
+    loop {
+        let at = batches.at;
+        let batch = batches.next();
+        if batches.damaged {
+            torn.get_or_insert(end + at as u64);
+        }
+        match batch {
+            Some(batch) if batch.mark.is_some() => return Ok(Rest::Commits),
+            Some(_) => {}
+            None => return Ok(torn.map_or(Rest::Unused, Rest::Torn)),
         }
     }
-    Ok(false)
 }
 
 /// Whether a batch seems to end anywhere. A crash in the first commit of a journal leaves a beginning without an end.
@@ -119,15 +157,17 @@ pub(crate) fn journals(db: &Path) -> io::Result<Vec<PathBuf>> {
 
 struct Walk {
     from: BufReader<File>,
+    at: u64,
 }
 
 impl Walk {
-    /// The next whole commit and its sequence number; `None` at the first entry that does not parse, and at the end.
+    /// The next whole commit: where it begins, its sequence number, its mark. `None` at the first entry that does not parse, and at the end.
     /// Batches without a mark are the engine's own.
-    fn next_commit(&mut self) -> Option<(u64, Mark)> {
+    fn next_commit(&mut self) -> Option<(u64, u64, Mark)> {
         loop {
+            let start = self.at;
             if let (sequence, Some(mark)) = self.batch()? {
-                return Some((sequence, mark));
+                return Some((start, sequence, mark));
             }
         }
     }
@@ -164,16 +204,19 @@ impl Walk {
         }
         let mut key = Vec::new();
         (&mut self.from).take(u64::from(key_bytes)).read_to_end(&mut key).ok()?;
+        self.at += u64::from(key_bytes);
         if key == COMMIT_KEY {
             return Mark::decode(&self.take::<{ Mark::WIDTH }>()?).map(Some);
         }
         self.from.seek_relative(i64::from(stored_bytes)).ok()?;
+        self.at += u64::from(stored_bytes);
         Some(None)
     }
 
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let mut bytes = [0; N];
         self.from.read_exact(&mut bytes).ok()?;
+        self.at += N as u64;
         Some(bytes)
     }
 }

@@ -7,6 +7,7 @@ use crate::limits;
 use crate::manifest;
 use crate::pages::PageReader;
 use crate::reader::{Reader, View};
+use crate::salvage;
 use crate::witness::Witness;
 use crate::writer::{COMMIT_KEY, Mark, OWN_TABLE, REPAIRED_KEY, Writer};
 use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, SeqNo};
@@ -78,7 +79,7 @@ pub fn open(path: &Path) -> Result<Opened, OpenError> {
     let db = path.join(DB);
     let mut first = None;
     if db.try_exists().map_err(io)? {
-        first = check_before(path, &db, marked, seen.unwrap_or(0))?;
+        first = check_before(path, &db, marked, seen)?;
     } else if marked || seen.unwrap_or(0) > 0 {
         return Err(OpenError::damaged(path, "its directory `db` is missing"));
     } else {
@@ -238,7 +239,7 @@ fn create(path: &Path, db: &Path) -> Result<(), OpenError> {
 
 /// What the engine would "repair" by dropping it must be found before the engine starts. The first commit that is in
 /// a journal.
-fn check_before(path: &Path, db: &Path, marked: bool, seen: u64) -> Result<Option<u64>, OpenError> {
+fn check_before(path: &Path, db: &Path, marked: bool, seen: Option<u64>) -> Result<Option<u64>, OpenError> {
     let io = |error| OpenError::io(path, error);
     let mut keyspaces = 0_usize;
     let folder = db.join("keyspaces");
@@ -257,18 +258,38 @@ fn check_before(path: &Path, db: &Path, marked: bool, seen: u64) -> Result<Optio
     if keyspaces < 2 || !db.join("version").try_exists().map_err(io)? {
         return Err(OpenError::damaged(path, "a part of its directory `db` is missing"));
     }
-    match journal::look(db).map_err(io)? {
+    let (found, torn) = journal::look(db).map_err(io)?;
+    let promised = seen.unwrap_or(0);
+    let first = match found {
         Found::Hole(number) => {
-            Err(OpenError::damaged(path, format!("commit {number} is not what was written")))
+            return Err(OpenError::damaged(path, format!("commit {number} is not what was written")));
         }
-        Found::Commits(_, last) if last < seen => {
-            Err(OpenError::damaged(path, format!("{seen} commits were made, and only {last} can be read")))
+        Found::Commits(_, last) if last < promised => {
+            return Err(OpenError::damaged(
+                path,
+                format!("{promised} commits were made, and only {last} can be read"),
+            ));
         }
-        Found::Unreadable if seen > 0 => Err(OpenError::damaged(path, "its journal cannot be read")),
-        Found::Commits(..) if !marked => Err(OpenError::damaged(path, "its file `format` is missing")),
-        Found::Commits(first, _) => Ok(Some(first)),
-        Found::Nothing | Found::Unreadable => Ok(None),
+        Found::Unreadable if promised > salvage::newest_in_tables(db) => {
+            return Err(OpenError::damaged(path, "its journal cannot be read"));
+        }
+        Found::Commits(..) if !marked => {
+            return Err(OpenError::damaged(path, "its file `format` is missing"));
+        }
+        Found::Commits(first, _) => Some(first),
+        Found::Nothing | Found::Unreadable => None,
+    };
+    // The engine cuts most of what is torn, and refuses the rest as damage: what has an end and no middle. Without a
+    // witness nobody knows whether it was promised.
+    if let Some(torn) = torn.filter(|_| seen.is_some()) {
+        let cut = || {
+            let file = OpenOptions::new().write(true).open(&torn.path)?;
+            file.set_len(torn.at)?;
+            file.sync_all()
+        };
+        cut().map_err(io)?;
     }
+    Ok(first)
 }
 
 /// What the engine found must be what was promised. `first` is the first commit in its journals: the tables must reach

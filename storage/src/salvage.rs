@@ -21,6 +21,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Where the engine keeps the tables of our records.
+const TABLES: &str = "keyspaces/1/tables";
+
 /// Collects writes into commits of a bounded size.
 pub(crate) struct Into<'a> {
     path: &'a Path,
@@ -70,7 +73,7 @@ impl<'a> Into<'a> {
 /// and what could not be read, in words.
 pub(crate) fn read(db: &Path, into: &mut Into<'_>) -> Result<(u64, Vec<String>), OpenError> {
     let mut unreadable = Vec::new();
-    let in_tables = read_tables(&db.join("keyspaces/1/tables"), into, &mut unreadable)?;
+    let in_tables = read_tables(&db.join(TABLES), into, &mut unreadable)?;
     let mut newest = in_tables;
     for path in journal::journals(db).unwrap_or_default() {
         let mut bytes = Vec::new();
@@ -91,6 +94,25 @@ pub(crate) fn read(db: &Path, into: &mut Into<'_>) -> Result<(u64, Vec<String>),
     }
     into.flush()?;
     Ok((newest, unreadable))
+}
+
+/// The newest commit that went on into a table, as far as that can be read.
+pub(crate) fn newest_in_tables(db: &Path) -> u64 {
+    let tables = fs::read_dir(db.join(TABLES)).into_iter().flatten().filter_map(Result::ok);
+    let newest = tables.filter_map(|entry| {
+        let table = open_table(&entry.path())?;
+        let newest = || {
+            // The store's own records are the last ones, and the newest state of one comes first among its states.
+            let own = table.iter().rev().map_while(Result::ok);
+            own.take_while(|item| item.key.user_key.first() == Some(&OWN_TABLE))
+                .filter(|item| *item.key.user_key == COMMIT_KEY)
+                .filter_map(|item| Mark::decode(&item.value))
+                .map(|mark| mark.commit)
+                .max()
+        };
+        catch_unwind(AssertUnwindSafe(newest)).ok().flatten()
+    });
+    newest.max().unwrap_or(0)
 }
 
 fn named(db: &Path, path: &Path) -> String {

@@ -205,6 +205,34 @@ fn a_spot_in_the_middle_is_noticed_without_a_witness() {
 }
 
 #[test]
+fn a_last_commit_that_is_not_right_is_torn_only_if_nobody_was_promised_it() {
+    let last = |dir: &Path, witness: Option<&[u8]>| {
+        let path = journal(dir);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = *batches(&bytes).last().unwrap() + 60;
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        if let Some(witness) = witness {
+            fs::write(dir.join("witness"), witness).unwrap();
+        }
+    };
+    assert!(damaged(|dir| last(dir, None)).contains("60 commits were made"), "promised");
+    println!("nobody knows: {}", damaged(|dir| last(dir, Some(b""))));
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path());
+    let mut witness = b"plwit\0\0\x01".to_vec();
+    witness.extend(59_u64.to_be_bytes());
+    witness.extend((!59_u64).to_be_bytes());
+    last(dir.path(), Some(&witness));
+    let (mut writer, mut pages, reader) = open(dir.path());
+    assert_eq!(entries(&mut pages, 1).len() as u64, ENTRIES - 1);
+    commit(&mut writer, ENTRIES..=ENTRIES + 1);
+    drop((writer, pages, reader));
+    let (_writer, mut pages, _reader) = open(dir.path());
+    assert_eq!(entries(&mut pages, 1).len() as u64, ENTRIES + 1);
+}
+
+#[test]
 fn a_sequence_number_that_no_checksum_covers_is_checked_all_the_same() {
     let original = tempfile::tempdir().unwrap();
     make(original.path());

@@ -8,7 +8,11 @@ use peerlink_core::limits::PAGE_BYTES;
 use peerlink_core::record::{Key, KeyBytes, OrderKey};
 use peerlink_sim::{Deed, Disk, Print, Scenario, World};
 use peerlink_storage::{PageReader, Reader, Writer};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// Batches of one node that it is killed at.
+const BATCHES: usize = 16;
 
 /// SplitMix64 (Steele, Lea, Flood 2014): every run of a seed makes the same choices.
 struct Choices(u64);
@@ -280,6 +284,135 @@ fn deeds_of_simulated_nodes_give_equal_pages_and_restores() {
     }
     println!("{writes} batches, {loads} loads, {cuts} cuts");
     assert!(writes > 200 && loads > 20 && cuts > 3, "{writes} {loads} {cuts}");
+}
+
+/// The files of a store, as a crash would leave them: after each commit, what is written is synced. The unused end of
+/// its journal is left out, and told by its length.
+#[derive(Clone)]
+struct Image(BTreeMap<PathBuf, (Vec<u8>, u64)>);
+
+impl Image {
+    fn of(store: &Path) -> Self {
+        let (mut found, mut open) = (BTreeMap::new(), vec![store.to_owned()]);
+        while let Some(dir) = open.pop() {
+            for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+                if entry.file_type().unwrap().is_dir() {
+                    open.push(entry.path());
+                    continue;
+                }
+                let mut bytes = std::fs::read(entry.path()).unwrap();
+                let len = bytes.len() as u64;
+                bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+                found.insert(entry.path().strip_prefix(store).unwrap().to_owned(), (bytes, len));
+            }
+        }
+        Self(found)
+    }
+
+    fn journal(&mut self) -> &mut Vec<u8> {
+        let journals = self.0.iter_mut().filter(|(path, _)| path.extension().is_some_and(|end| end == "jnl"));
+        &mut journals.last().unwrap().1.0
+    }
+
+    /// What a node finds that starts from it: everything, and what it is restored from.
+    fn open(&self) -> (Answer, Records) {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, (bytes, len)) in &self.0 {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, bytes).unwrap();
+            std::fs::File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_len((*len).max(bytes.len() as u64))
+                .unwrap();
+        }
+        state(&mut Real::new(dir.path()))
+    }
+}
+
+fn state(medium: &mut impl Medium) -> (Answer, Records) {
+    let key = |byte| KeyBytes::from_slice(&[byte; 40]).unwrap();
+    let all = KeyRange { first: key(1), last: key(0xfe), max_bytes: u32::MAX };
+    (medium.load(&all), medium.restored())
+}
+
+/// Commits one batch after the other, and kills both after each, and in the middle of each: what was written of its
+/// journal then ends at any byte, or has gone to the disk in another order. How many batches there were that can be
+/// told from no batch.
+fn killed_at_each(batches: &[Batch], choices: &mut Choices) -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut real, mut disk) = (Real::new(dir.path()), Disk::new());
+    let mut before = (Image::of(dir.path()), state(&mut disk.clone()));
+    let mut told = 0;
+    for (at, batch) in batches.iter().enumerate() {
+        for medium in [&mut real as &mut dyn Medium, &mut disk] {
+            medium.write(batch);
+            medium.sync(batch.id);
+        }
+        let after = (Image::of(dir.path()), state(&mut disk.clone()));
+        assert!(after.0.open() == after.1, "batch {at}: killed after it");
+        let written = after.0.clone().journal().clone();
+        let synced = before.0.journal().len();
+        if after.1 != before.1 {
+            told += 1;
+            assert!(written.len() > synced, "batch {at}");
+            let cut = synced + choices.small::<usize>((written.len() - synced) as u64);
+            let mut torn = before.0.clone();
+            *torn.journal() = written[..cut].to_vec();
+            assert!(
+                torn.open() == before.1,
+                "batch {at}: killed at byte {cut} of {synced}..{}",
+                written.len()
+            );
+            let mut lost = before.0.clone();
+            *lost.journal() = written.clone();
+            let hole = cut..written.len().min(cut + 1 + choices.small::<usize>(512));
+            lost.journal()[hole.clone()].fill(0);
+            // A byte that is zero anyway is not lost.
+            let differs = *lost.journal() != written;
+            let expected = if differs { &before.1 } else { &after.1 };
+            assert!(lost.open() == *expected, "batch {at}: bytes {hole:?} of {synced}..{}", written.len());
+            // It is there as soon as its last byte is, also before anybody was told.
+            *before.0.journal() = written;
+            assert!(before.0.open() == after.1, "batch {at}: killed before it was confirmed");
+        }
+        before = after;
+    }
+    told
+}
+
+fn batches(deeds: &[Deed]) -> Vec<Batch> {
+    let written = deeds.iter().filter_map(|deed| match deed {
+        Deed::Write(batch) => Some(batch.clone()),
+        _ => None,
+    });
+    // Batches of several starts: numbered anew, as they would be by one.
+    let numbered = written.zip(1..).map(|(batch, id)| Batch { id: BatchId(id), ..batch });
+    numbered.take(BATCHES).collect()
+}
+
+#[test]
+fn kills_at_each_drawn_batch_give_equal_restores() {
+    let told: usize = (0..3).map(|seed| killed_at_each(&batches(&drawn(seed)), &mut Choices(seed))).sum();
+    assert!(told > 40, "{told}");
+}
+
+#[test]
+fn kills_at_each_batch_of_simulated_nodes_give_equal_restores() {
+    let mut told = 0;
+    for seed in 1..=4 {
+        let mut world = World::new(Scenario::from_seed(seed), Print::Nothing);
+        world.record_disks();
+        while world.step() {}
+        told += world
+            .disks()
+            .map(|disk| killed_at_each(&batches(disk.deeds()), &mut Choices(seed)))
+            .sum::<usize>();
+    }
+    println!("{told} batches");
+    assert!(told > 40, "{told}");
 }
 
 #[test]
