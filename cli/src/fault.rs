@@ -55,9 +55,3 @@ impl fmt::Display for Fault {
         f.write_str(&self.message)
     }
 }
-
-impl From<peerlink_storage::ReadError> for Fault {
-    fn from(error: peerlink_storage::ReadError) -> Self {
-        Self::new(Code::Store, format!("{error}; end the peerlink that runs, then: peerlink repair"))
-    }
-}

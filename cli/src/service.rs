@@ -14,11 +14,17 @@ use peerlink_core::record::{ContactState, Kind};
 use peerlink_core::ticket::{Ticket, TicketSecret};
 use peerlink_core::time::WallClock;
 use peerlink_drivers::Handle;
-use peerlink_storage::{ContactInfo, Message, Reader, State};
+use peerlink_storage::{ContactInfo, Message, ReadError, Reader, State};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
+
+impl From<ReadError> for Fault {
+    fn from(error: ReadError) -> Self {
+        Self::new(Code::Store, format!("{error}; end the peerlink that runs, then: peerlink repair"))
+    }
+}
 
 pub(crate) struct Service {
     pub(crate) peer: PeerId,

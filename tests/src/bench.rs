@@ -55,9 +55,16 @@ impl Bench {
     /// If the node does not start from what the core itself calls good records.
     #[must_use]
     pub fn new(reachable: bool) -> Self {
-        let disk = contact_records(reachable).into_iter().collect();
+        Self::from_disk(contact_records(reachable).into_iter().collect()).expect("good records")
+    }
+
+    /// A node that starts from this disk.
+    ///
+    /// # Errors
+    /// What is wrong with the records.
+    pub fn from_disk(disk: BTreeMap<KeyBytes, Bytes>) -> Result<Self, CorruptRecord> {
         let now = Instant::from_micros(1_000_000);
-        let node = start(now, &disk).expect("good records");
+        let node = start(now, &disk)?;
         let mut bench = Self {
             node,
             now,
@@ -71,7 +78,7 @@ impl Bench {
             next_accept: 1,
         };
         bench.run();
-        bench
+        Ok(bench)
     }
 
     #[must_use]
@@ -282,6 +289,29 @@ fn start(now: Instant, disk: &BTreeMap<KeyBytes, Bytes>) -> Result<Node, Corrupt
     restore.start(now, WallClock(1_790_000_000_000))
 }
 
+/// What a contact is on disk, and the conversation with it.
+#[must_use]
+pub fn contact(peer: PeerId, no: u32, name: &str, address: Option<SocketAddr>) -> [(KeyBytes, Bytes); 2] {
+    let contact = Contact {
+        state: ContactState::Established,
+        petname: Name::new(name).expect("a name"),
+        nickname: None,
+        blocked: false,
+        verified: false,
+        conversation: ConversationNo(no),
+        ticket_addresses: List::of(address),
+        record_addresses: List::new(),
+        record_seq: 0,
+        record: Bytes::new(),
+        added: WallClock(1),
+    };
+    let conversation = Conversation { peer, received: 0, read: 0 };
+    [
+        (Key::Contact(peer).encode(), contact.encode()),
+        (Key::Conversation(ConversationNo(no)).encode(), conversation.encode()),
+    ]
+}
+
 fn contact_records(reachable: bool) -> Vec<(KeyBytes, Bytes)> {
     let profile = Profile {
         epoch: Epoch([3; 16]),
@@ -291,24 +321,6 @@ fn contact_records(reachable: bool) -> Vec<(KeyBytes, Bytes)> {
         record_seq: 0,
         record_addresses: List::new(),
     };
-    let contact = Contact {
-        state: ContactState::Established,
-        petname: Name::new("speaker").expect("a name"),
-        nickname: None,
-        blocked: false,
-        verified: false,
-        conversation: ConversationNo(1),
-        ticket_addresses: List::of(reachable.then(address)),
-        record_addresses: List::new(),
-        record_seq: 0,
-        record: Bytes::new(),
-        added: WallClock(1),
-    };
-    let peer = Speaker::peer(SPEAKER);
-    let conversation = Conversation { peer, received: 0, read: 0 };
-    vec![
-        (Key::Profile.encode(), profile.encode()),
-        (Key::Contact(peer).encode(), contact.encode()),
-        (Key::Conversation(ConversationNo(1)).encode(), conversation.encode()),
-    ]
+    let known = contact(Speaker::peer(SPEAKER), 1, "speaker", reachable.then(address));
+    [(Key::Profile.encode(), profile.encode())].into_iter().chain(known).collect()
 }

@@ -1,7 +1,10 @@
 //! What a fuzzer calls with any bytes at all, and what `cargo test` replays over the committed corpora. Each function
 //! panics if what must hold does not.
 
+mod damaged;
 mod story;
+mod text;
+mod third;
 
 use crate::bench::{Bench, SPEAKER, address};
 use crate::speaker::{Speaker, record, take_record};
@@ -19,15 +22,22 @@ use std::fmt;
 /// A target, by the name of its corpus.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const ALL: [Target; 5] = [
+pub const ALL: [Target; 9] = [
     ("deframer", deframer),
     ("frames", frames),
     ("handshake", handshake),
-    ("node", story::node),
+    ("node", node),
+    ("restore", restore),
+    ("socket", socket),
     ("stored", stored),
+    ("third", third),
+    ("ticket", ticket),
 ];
 
+pub use damaged::restore;
 pub use story::node;
+pub use text::{socket, ticket};
+pub use third::third;
 
 /// Decisions, taken off the fuzzer's bytes from the front; zeros when they have run out.
 #[derive(Debug)]

@@ -7,3 +7,12 @@ pub mod bench;
 pub mod conformance;
 pub mod fuzz_targets;
 pub use peerlink_sim::speaker;
+
+// The socket protocol as front ends and nodes read it. They are parts of a program, not of a library, so they are
+// compiled in here a second time.
+#[path = "../../cli/src/fault.rs"]
+#[allow(dead_code, reason = "a target needs the part that reads")]
+mod fault;
+#[path = "../../cli/src/proto.rs"]
+#[allow(dead_code, reason = "a target needs the part that reads")]
+mod proto;

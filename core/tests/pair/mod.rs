@@ -56,6 +56,8 @@ pub struct Pair {
     /// Dials are refused.
     pub refuse: bool,
     pub delivered_bytes: u64,
+    /// What was written on streams of somebody else, by side and stream, and nobody read yet.
+    pub strays: BTreeMap<(usize, StreamId), Vec<u8>>,
 }
 
 pub fn wall(now: Instant) -> WallClock {
@@ -86,6 +88,7 @@ impl Pair {
             silent: false,
             refuse: false,
             delivered_bytes: 0,
+            strays: BTreeMap::new(),
         };
         pair.start(ALICE);
         pair.start(BOB);
@@ -160,6 +163,7 @@ impl Pair {
         this.node = None;
         this.pending.clear();
         this.loads.clear();
+        self.strays.retain(|(at, _), _| *at != side);
         let other = 1 - side;
         for pipe in std::mem::take(&mut self.pipes) {
             self.handle(other, Input::StreamClosed { stream: pipe.ends[other], why: StreamEnd::Broken });
@@ -278,9 +282,15 @@ impl Pair {
                 if let Some(pipe) = self.pipe(side, stream) {
                     pipe.bytes[side].extend(bytes.iter());
                     self.handle(side, Input::StreamWritten { stream });
+                } else if let Some(stray) = self.strays.get_mut(&(side, stream)) {
+                    stray.extend_from_slice(&bytes);
+                    self.handle(side, Input::StreamWritten { stream });
                 }
             }
             Output::Close { stream, flush } => {
+                if self.strays.remove(&(side, stream)).is_some() {
+                    self.handle(side, Input::StreamClosed { stream, why: StreamEnd::Local });
+                }
                 let Some(at) = self.pipes.iter().position(|pipe| pipe.ends[side] == stream) else { return };
                 if flush {
                     self.pipes[at].finished[side] = true;
@@ -329,6 +339,28 @@ impl Pair {
         let local = SocketAddr::from(([127, 0, 0, 1], 50_000));
         self.handle(other, Input::StreamAccepted { stream: accepted, remote: local });
         self.handle(side, Input::StreamConnected { stream, local });
+    }
+
+    /// Somebody else dials `side`, from an address of his own.
+    pub fn accept_stray(&mut self, side: usize) -> StreamId {
+        let stream = StreamId(self.sides[side].next_accept);
+        self.sides[side].next_accept += 2;
+        self.strays.insert((side, stream), Vec::new());
+        let remote = SocketAddr::from(([192, 0, 2, 7], 4711));
+        self.handle(side, Input::StreamAccepted { stream, remote });
+        stream
+    }
+
+    /// He says these bytes, as many of them as `side` wants to read.
+    pub fn say(&mut self, side: usize, stream: StreamId, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some(node) = &self.sides[side].node
+            && let (now, later) = rest.split_at(node.read_budget(stream).min(rest.len()))
+            && !now.is_empty()
+        {
+            self.handle(side, Input::StreamData { stream, bytes: now });
+            rest = later;
+        }
     }
 
     fn pipe(&mut self, side: usize, stream: StreamId) -> Option<&mut Pipe> {

@@ -1,7 +1,7 @@
 //! Arbitrary stories of a node: two that converse through whatever befalls them, or one that is told anything.
 
 #[path = "../../../core/tests/pair/mod.rs"]
-mod pair;
+pub(super) mod pair;
 
 use super::Draw;
 use crate::bench::{Bench, SPEAKER, address};
@@ -65,7 +65,7 @@ fn together(mut draw: Draw<'_>) {
     heal(&mut pair, &sent);
 }
 
-fn send(pair: &mut Pair, sent: &mut Vec<Command>, draw: &mut Draw<'_>, side: usize, step: usize) {
+pub(super) fn send(pair: &mut Pair, sent: &mut Vec<Command>, draw: &mut Draw<'_>, side: usize, step: usize) {
     let length = [0, 10, 1_000, 9_000, 20_000][usize::from(draw.byte()) % 5];
     let text = format!("{side} {step} {}", "x".repeat(length));
     let caller = pair::caller(u32::try_from(step).unwrap_or_default());
@@ -75,7 +75,8 @@ fn send(pair: &mut Pair, sent: &mut Vec<Command>, draw: &mut Draw<'_>, side: usi
     let _refused_is_asked_again = pair.command(side, send);
 }
 
-fn heal(pair: &mut Pair, sent: &[Vec<Command>; 2]) {
+/// Nothing stands in their way any more: everything arrives, and neither blames the other.
+pub(super) fn heal(pair: &mut Pair, sent: &[Vec<Command>; 2]) {
     (pair.silent, pair.refuse) = (false, false);
     pair.cut();
     for side in [ALICE, BOB] {
@@ -97,7 +98,9 @@ fn heal(pair: &mut Pair, sent: &[Vec<Command>; 2]) {
     assert_eq!(pair.history(ALICE), pair.history(BOB));
     assert_eq!(pair.history(ALICE).len(), sent[ALICE].len() + sent[BOB].len());
     for side in [ALICE, BOB] {
-        assert_eq!(pair.count(side, |event| matches!(event, Event::Misbehaved { .. })), 0);
+        let other = pair.peer(1 - side);
+        let blames = |event: &Event| matches!(event, Event::Misbehaved { peer, .. } if *peer == other);
+        assert_eq!(pair.count(side, blames), 0);
     }
 }
 
@@ -127,7 +130,7 @@ fn alone(mut draw: Draw<'_>) {
             5 => session = bench.try_session(),
             _ => {
                 let Some((stream, speaker)) = &mut session else { continue };
-                let frames = frames(&bench, &mut draw);
+                let frames = frames(&bench.disk, &mut draw);
                 bench.give(*stream, &speaker.say(&frames), usize::MAX);
                 bench.run();
             }
@@ -210,12 +213,12 @@ fn fact(bench: &mut Bench, draw: &mut Draw<'_>) {
 }
 
 /// What a contact says: frames that could be true, or nearly, or are not even frames.
-fn frames(bench: &Bench, draw: &mut Draw<'_>) -> Vec<u8> {
+pub(super) fn frames(disk: &pair::Disk, draw: &mut Draw<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     for _ in 0..=draw.byte() % 4 {
         match draw.byte() % 9 {
-            0 | 1 => Frame::Have(have(bench, draw)).encode(&mut out),
-            2..=4 => entries(bench, draw, &mut out),
+            0 | 1 => Frame::Have(have(disk, draw)).encode(&mut out),
+            2..=4 => entries(disk, draw, &mut out),
             5 => {
                 let (author, epoch) = feed(draw);
                 let offset = u32::from(draw.byte()) * 100;
@@ -245,9 +248,9 @@ fn feed(draw: &mut Draw<'_>) -> (Author, Epoch) {
 }
 
 /// Nothing's, an entry's that the node holds, or nobody's.
-fn hash(bench: &Bench, draw: &mut Draw<'_>) -> EntryHash {
+fn hash(disk: &pair::Disk, draw: &mut Draw<'_>) -> EntryHash {
     let which = usize::from(draw.byte());
-    let entries = bench.disk.iter().filter(|(key, _)| key.first() == Some(&(Table::Entry as u8)));
+    let entries = disk.iter().filter(|(key, _)| key.first() == Some(&(Table::Entry as u8)));
     let held = entries.filter_map(|(_, value)| Entry::decode(value).ok());
     match which {
         0 => EntryHash::NONE,
@@ -256,16 +259,16 @@ fn hash(bench: &Bench, draw: &mut Draw<'_>) -> EntryHash {
     }
 }
 
-fn have(bench: &Bench, draw: &mut Draw<'_>) -> Have {
+fn have(disk: &pair::Disk, draw: &mut Draw<'_>) -> Have {
     let feeds = (0..draw.byte() % 4).map(|_| {
         let (author, epoch) = feed(draw);
         let beyond = (0..draw.byte() % 3).map(|_| HaveRange {
             first: number(draw),
             last: number(draw),
-            hash: hash(bench, draw),
+            hash: hash(disk, draw),
         });
         let beyond = List::of(beyond.collect::<Vec<_>>());
-        HaveFeed { author, epoch, upto: number(draw), hash: hash(bench, draw), beyond }
+        HaveFeed { author, epoch, upto: number(draw), hash: hash(disk, draw), beyond }
     });
     let feeds = List::of(feeds.collect::<Vec<_>>());
     Have {
@@ -278,16 +281,16 @@ fn have(bench: &Bench, draw: &mut Draw<'_>) -> Have {
 }
 
 /// A run of entries, of any kind and anywhere.
-fn entries(bench: &Bench, draw: &mut Draw<'_>, out: &mut Vec<u8>) {
+fn entries(disk: &pair::Disk, draw: &mut Draw<'_>, out: &mut Vec<u8>) {
     let (author, epoch) = feed(draw);
-    let head = RunHead { author, epoch, first: number(draw), prev: hash(bench, draw) };
+    let head = RunHead { author, epoch, first: number(draw), prev: hash(disk, draw) };
     let items: Vec<Item<'_>> = (0..=draw.byte() % 4)
         .map(|_| {
             let (text, lamport, claimed) = (draw.bytes(), number(draw), WallClock(number(draw)));
             let caller = CallerId([draw.byte(); 16]);
             let body = match draw.byte() % 4 {
-                0 => Body::Chunked { len: u32::from(draw.byte()) * 300, hash: hash(bench, draw) },
-                1 => Body::Dropped { len: u32::from(draw.byte()) * 300, hash: hash(bench, draw) },
+                0 => Body::Chunked { len: u32::from(draw.byte()) * 300, hash: hash(disk, draw) },
+                1 => Body::Dropped { len: u32::from(draw.byte()) * 300, hash: hash(disk, draw) },
                 _ => Body::Inline(text),
             };
             Item { claimed, caller, ..crate::bench::item(lamport, body) }
