@@ -1,7 +1,7 @@
 //! The front end's side of a running driver.
 
 use crate::bell::Bell;
-use crate::limits::REPLIES;
+use crate::limits::{COMMANDS, REPLIES};
 use crate::shell::Carried;
 use peerlink_core::api::{Command, Refusal, Refused, Stats};
 use std::io;
@@ -30,6 +30,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub(crate) enum Request {
     Command(Box<Command>, SyncSender<Result<(), Box<Refused>>>),
+    /// In order; answered by those that were refused.
+    Commands(Vec<Command>, SyncSender<Vec<Refused>>),
     Stats(SyncSender<(Stats, Carried)>),
     /// End now: the machine would not stop by itself.
     Halt,
@@ -77,6 +79,22 @@ impl Handle {
     pub fn command(&self, command: Command) -> Result<Result<(), Refused>, Gone> {
         let answer = self.ask(|reply| Request::Command(Box::new(command), reply))?;
         Ok(answer.map_err(|refused| *refused))
+    }
+
+    /// Asks for several things in order, for one wake-up of the loop and, as a rule, one fsync. Gives back what was
+    /// refused.
+    ///
+    /// # Errors
+    /// `Gone` if the node has ended; some may have been taken.
+    pub fn commands(&self, commands: impl IntoIterator<Item = Command>) -> Result<Vec<Refused>, Gone> {
+        let (mut commands, mut refused) = (commands.into_iter(), Vec::new());
+        loop {
+            let some: Vec<Command> = commands.by_ref().take(COMMANDS).collect();
+            if some.is_empty() {
+                return Ok(refused);
+            }
+            refused.extend(self.ask(|reply| Request::Commands(some, reply))?);
+        }
     }
 
     /// What the node counted since its start; zeros if it has ended.

@@ -23,6 +23,8 @@ pub const TURN_ROUNDS: usize = 4;
 
 /// Commands that wait for the loop; the next caller waits until there is room.
 pub const REQUESTS: usize = 64;
+/// Commands of one request, so that no turn takes long.
+pub const COMMANDS: usize = 1024;
 /// Answers to one request.
 pub const REPLIES: usize = 1;
 /// Events that wait for the front end, and the bytes they hold.

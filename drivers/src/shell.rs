@@ -159,6 +159,13 @@ impl<M: Machine> Shell<M> {
                     self.stopping |= *command == Command::Shutdown;
                     let _ = reply.send(self.machine.command(now, *command).map_err(Box::new));
                 }
+                Ok(Request::Commands(commands, reply)) => {
+                    self.moved = true;
+                    self.stopping |= commands.contains(&Command::Shutdown);
+                    let refused =
+                        commands.into_iter().filter_map(|command| self.machine.command(now, command).err());
+                    let _ = reply.send(refused.collect());
+                }
                 Ok(Request::Stats(reply)) => {
                     let _ = reply.send((self.machine.stats(), carrier.carried()));
                 }
