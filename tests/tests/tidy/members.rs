@@ -11,8 +11,10 @@ pub(crate) fn check(member: &str, manifest: &str, sources: &[Source]) -> Vec<Str
     if tests == 0 {
         wrong.push(format!("{member}: runs no tests"));
     }
-    let switched_off = manifest
-        .lines()
+    // A bench is a program of its own, and no test.
+    let tested = manifest.split("[[").filter(|part| !part.starts_with("bench]]"));
+    let switched_off = tested
+        .flat_map(str::lines)
         .map(|line| line.replace(' ', ""))
         .filter(|line| ["test=false", "autotests=false", "harness=false"].contains(&line.as_str()));
     wrong.extend(switched_off.map(|line| format!("{member}: {line}")));
@@ -41,4 +43,5 @@ fn a_planted_member_without_tests_is_caught() {
     assert_eq!(one("core/src/lib.rs", "#[test] fn t() {}"), 1);
     let tested = [Source::new("sim/src/lib.rs", "#[test] fn t() {}")];
     assert_eq!(check("sim", "[lib]\ntest = false\n", &tested).len(), 1);
+    assert_eq!(check("sim", "[[test]]\nharness = false\n[[bench]]\nharness = false\n", &tested).len(), 1);
 }
