@@ -6,6 +6,7 @@ use crate::gate::Gate;
 use crate::identity::Identity;
 use crate::ids::{BatchId, CallerId, ConversationNo, Epoch, FeedNo, LoadId, Name, PeerId, StreamId};
 use crate::limits::{BATCHES, LOADS, UNPERSISTED_BYTES};
+use crate::planted::planted;
 use crate::record::{Counters, Key, KeyBytes};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, WallClock};
@@ -204,6 +205,9 @@ impl Cx {
 
     pub(crate) fn next_arrival(&mut self) -> u64 {
         self.counters.arrival += 1;
+        if planted!(self, ArrivalSkipped) && self.counters.arrival.is_multiple_of(16) {
+            self.counters.arrival += 1;
+        }
         self.counters_dirty = true;
         self.counters.arrival
     }
@@ -226,6 +230,8 @@ impl Cx {
     /// Keeps `promise` until the batch that is being built is durable. If there is nothing to wait for, it is enough
     /// to wait for what is already under way.
     pub(crate) fn promise(&mut self, promise: Promise) {
+        #[cfg(peerlink_planted)]
+        let Some(promise) = self.unless_premature(promise) else { return };
         let batch = if self.writes.is_empty() && !self.counters_dirty {
             BatchId(self.next_batch.saturating_sub(1))
         } else {
@@ -239,7 +245,27 @@ impl Cx {
     /// Keeps `promise` until the batch that closes next is durable: for what a record proves that is not written yet,
     /// because it is written once, when the batch closes.
     pub(crate) fn promise_next(&mut self, promise: Promise) {
+        #[cfg(peerlink_planted)]
+        let Some(promise) = self.unless_premature(promise) else { return };
         let _unsaid = self.gate.promise(self.batch(), promise);
+    }
+
+    /// A planted bug keeps a promise at once: then there is none to wait.
+    #[cfg(peerlink_planted)]
+    fn unless_premature(&mut self, promise: Promise) -> Option<Promise> {
+        let premature = match &promise {
+            Promise::Offer { .. } => planted!(self, OfferedBeforeDurable),
+            Promise::Open(_) => planted!(self, ContactBeforeDurable),
+            Promise::Event(Event::Queued { .. }) => planted!(self, QueuedBeforeDurable),
+            Promise::Event(Event::Received { .. }) => planted!(self, ShownBeforeDurable),
+            Promise::Event(Event::Delivered { .. }) => planted!(self, DeliveredBeforeStored),
+            _ => false,
+        };
+        if !premature {
+            return Some(promise);
+        }
+        self.early.push(promise);
+        None
     }
 
     pub(crate) fn promise_event(&mut self, event: Event) {
@@ -248,6 +274,9 @@ impl Cx {
 
     /// Too much waits for the disk: stop reading and refuse commands.
     pub(crate) fn pressed(&self) -> bool {
+        if planted!(self, UnboundedQueue) {
+            return false;
+        }
         self.gate.is_pressed() || self.unpersisted() > UNPERSISTED_BYTES
     }
 
@@ -299,8 +328,8 @@ impl Cx {
             return None;
         }
         #[cfg(peerlink_planted)]
-        if let Some(promise) = self.early.pop() {
-            return Some(promise);
+        if !self.early.is_empty() {
+            return Some(self.early.remove(0));
         }
         self.gate.keep(BatchId(self.durable))
     }

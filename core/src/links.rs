@@ -4,6 +4,7 @@ use crate::api::{Event, Output, Rejection, SessionEnd};
 use crate::cx::{Cx, Timer};
 use crate::ids::{Epoch, PeerId, SessionId, StreamId};
 use crate::limits::{DIAL_TIMEOUT, HALF_OPEN, HALF_OPEN_PER_SOURCE, SHUTDOWN_MAX, STREAMS};
+use crate::planted::planted;
 use crate::session::{Identified, Keys, Session, Step};
 use crate::wire::frame::{CloseReason, Frame};
 use alloc::boxed::Box;
@@ -218,7 +219,7 @@ impl Links {
         if link.session.seal(&mut record).is_err() {
             return false;
         }
-        link.busy = true;
+        link.busy = !planted!(cx, WrittenBeforeTaken);
         cx.out.push_back(Output::Write { stream, bytes: Bytes::from(record) });
         self::arm(cx, stream, link);
         true

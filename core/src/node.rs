@@ -7,6 +7,7 @@ use crate::cx::{Cx, Promise, Timer};
 use crate::ids::{LoadId, PeerId, StreamId};
 use crate::links::{Links, Read};
 use crate::peers::{Peers, reject};
+use crate::planted::planted;
 use crate::profile::Own;
 use crate::session::Keys;
 use crate::time::Instant;
@@ -96,7 +97,12 @@ pub struct Node {
 impl Node {
     pub(crate) fn start(mut cx: Cx, peers: Peers, own: Own) -> Self {
         let mut key_rng = cx.rng.fork();
-        let keys = Keys::new(&cx.identity, cx.network, cx.epoch, cx.start, &mut key_rng);
+        #[allow(unused_mut, reason = "a planted bug is set only in builds that have them")]
+        let mut keys = Keys::new(&cx.identity, cx.network, cx.epoch, cx.start, &mut key_rng);
+        #[cfg(peerlink_planted)]
+        {
+            keys.planted = cx.planted;
+        }
         own.write(&mut cx);
         cx.promise(Promise::Ready);
         Self {
@@ -112,7 +118,11 @@ impl Node {
 
     /// A fact. Total: never fails, never panics, whatever a peer made it say.
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        let slept = now.saturating_since(self.cx.now) > crate::limits::RETRY_MAX;
         self.cx.now = self.cx.now.max(now);
+        if planted!(self.cx, TimerLostAfterSleep) && slept {
+            while self.cx.timers.pop(self.cx.now).is_some() {}
+        }
         match input {
             Input::Tick => {}
             Input::StreamAccepted { stream, remote } => self.links.accepted(&mut self.cx, stream, remote),
@@ -137,6 +147,9 @@ impl Node {
                 self.over(stream, AttemptOutcome::HandshakeFailed, end, false);
             }
             Input::Persisted { batch } => self.cx.persisted(batch),
+            Input::PersistFailed { batch } if planted!(self.cx, FailedCommitBelieved) => {
+                self.cx.persisted(batch)
+            }
             Input::PersistFailed { batch: _ } => self.store_failed(),
             Input::Loaded { load, answer } => self.loaded(load, &answer),
             Input::WallClock(wall) => self.cx.set_wall(wall),
@@ -185,6 +198,7 @@ impl Node {
             || !self.cx.touched.is_empty()
             || self.relieved()
             || self.may_stop();
+        let pending = pending || (planted!(self.cx, AwakeForNothing) && self.peers.stopping);
         if pending { Some(self.cx.now) } else { self.cx.timers.next() }
     }
 
@@ -389,7 +403,9 @@ impl Node {
     }
 
     fn may_stop(&self) -> bool {
-        let durable = self.cx.failed || (self.cx.all_durable() && self.cx.gate.is_empty());
+        let durable = self.cx.failed
+            || planted!(self.cx, StoppedBeforeDurable)
+            || (self.cx.all_durable() && self.cx.gate.is_empty());
         self.peers.stopping && !self.stopped && self.links.is_empty() && durable
     }
 }

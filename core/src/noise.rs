@@ -10,6 +10,7 @@
 //! again. Keys are wiped when dropped; only what `snow` keeps inside (its chaining key) is not.
 
 use crate::limits::{HANDSHAKE_BYTES, RECORD_BYTES, SEAL_BYTES, SESSION_RECORDS};
+use crate::planted::planted;
 use crate::rng::Rng;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -207,13 +208,21 @@ pub(crate) struct Sealer {
     number: u64,
     /// A hash of the key: names it, and tells nothing of it.
     name: u64,
+    #[cfg(peerlink_planted)]
+    pub(crate) planted: Option<crate::planted::Planted>,
 }
 
 impl Sealer {
     fn new(key: &[u8; 32]) -> Self {
         let mut name = [0; 8];
         blake3::Hasher::new_derive_key(KEY_NAME).update(key).finalize_xof().fill(&mut name);
-        Self { cipher: ChaCha20Poly1305::new(key.into()), number: 0, name: u64::from_le_bytes(name) }
+        Self {
+            cipher: ChaCha20Poly1305::new(key.into()),
+            number: 0,
+            name: u64::from_le_bytes(name),
+            #[cfg(peerlink_planted)]
+            planted: None,
+        }
     }
 
     /// Encrypts `record[from..]` in place and appends the tag of [`SEAL_BYTES`]. On an error nothing was changed.
@@ -229,9 +238,15 @@ impl Sealer {
         if plaintext.len() > RECORD_BYTES - SEAL_BYTES {
             return Err(NoiseError::TooLong);
         }
-        let tag = seal_in_place(&self.cipher, &nonce(self.number), &[], plaintext)?;
+        let tag = if planted!(self, PlaintextOnTheWire) {
+            [0; SEAL_BYTES]
+        } else {
+            seal_in_place(&self.cipher, &nonce(self.number), &[], plaintext)?
+        };
         record.extend_from_slice(&tag);
-        self.number += 1;
+        if !(planted!(self, NonceReused) && self.number == 9) {
+            self.number += 1;
+        }
         Ok(())
     }
 
@@ -255,11 +270,18 @@ impl fmt::Debug for Sealer {
 pub(crate) struct Opener {
     cipher: ChaCha20Poly1305,
     number: u64,
+    #[cfg(peerlink_planted)]
+    pub(crate) planted: Option<crate::planted::Planted>,
 }
 
 impl Opener {
     fn new(key: &[u8; 32]) -> Self {
-        Self { cipher: ChaCha20Poly1305::new(key.into()), number: 0 }
+        Self {
+            cipher: ChaCha20Poly1305::new(key.into()),
+            number: 0,
+            #[cfg(peerlink_planted)]
+            planted: None,
+        }
     }
 
     /// Decrypts in place and gives the plaintext. On an error nothing was changed: the next record may still open.
@@ -271,8 +293,20 @@ impl Opener {
             return Err(NoiseError::Exhausted);
         }
         let (sealed, tag) = record.split_last_chunk_mut::<SEAL_BYTES>().ok_or(NoiseError::Rejected)?;
-        open_in_place(&self.cipher, &nonce(self.number), &[], sealed, tag)?;
-        self.number += 1;
+        let opened = if planted!(self, PlaintextOnTheWire) {
+            Ok(())
+        } else {
+            open_in_place(&self.cipher, &nonce(self.number), &[], sealed, tag)
+        };
+        if planted!(self, MacIgnored) && opened.is_err() {
+            // What seals also opens: the one is the other's keystream.
+            let _tag = seal_in_place(&self.cipher, &nonce(self.number), &[], sealed)?;
+        } else {
+            opened?;
+        }
+        if !(planted!(self, NonceReused) && self.number == 9) {
+            self.number += 1;
+        }
         Ok(sealed)
     }
 }

@@ -138,7 +138,8 @@ impl Peers {
         who: &Identified,
     ) {
         let dialled = links.get(stream).is_some_and(Link::we_dialled);
-        if self.stopping {
+        let stands = || self.map.get(&who.peer).is_some_and(|peer| !peer.sessions.is_empty());
+        if self.stopping || (planted!(cx, NewerHandshakeRefused) && !dialled && stands()) {
             links.abort(cx, stream);
         } else if dialled {
             self.decide_dialled(cx, links, own, stream, who.peer);
@@ -617,13 +618,13 @@ impl Peers {
         };
         match found {
             Err(()) => fail(cx, crate::api::Refusal::StoreFailed),
-            Ok(Some(place)) => {
+            Ok(Some(place)) if !planted!(cx, CallerForgotten) => {
                 let message = MessageRef { epoch: peer.outbox.feed().epoch, seq: place.seq };
                 let delivered = peer.outbox.is_delivered(place.seq);
                 cx.promise_event(Event::Queued { peer: id, caller, message, duplicate: true, delivered });
             }
-            Ok(None) if peer.outbox.is_full() => fail(cx, crate::api::Refusal::QueueFull),
-            Ok(None) => self.append(cx, id, caller, body),
+            Ok(_) if peer.outbox.is_full() => fail(cx, crate::api::Refusal::QueueFull),
+            Ok(_) => self.append(cx, id, caller, body),
         }
     }
 

@@ -9,15 +9,59 @@ pub enum Planted {
     DedupOff,
     LostAckNeverRepaired,
     GapHidesWhatFollows,
+    /// An entry is on the wire before it is durable: a crash, and its number names another.
+    OfferedBeforeDurable,
+    QueuedBeforeDurable,
+    ShownBeforeDurable,
+    DeliveredBeforeStored,
+    ContactBeforeDurable,
+    ArrivalSkipped,
+    UnboundedQueue,
+    /// A commit that failed is taken for one that did not.
+    FailedCommitBelieved,
+    /// What fell due while the machine slept never happens.
+    TimerLostAfterSleep,
+    NonceReused,
+    MacIgnored,
+    PlaintextOnTheWire,
+    CertificateIgnored,
+    /// While a session stands, even a dead one, its peer may not begin another.
+    NewerHandshakeRefused,
+    /// What is sent again under the same id is another message.
+    CallerForgotten,
+    StoppedBeforeDurable,
+    EvidenceLostAtStart,
+    WrittenBeforeTaken,
+    /// It wants to be woken for what is not due.
+    AwakeForNothing,
 }
 
 #[cfg(peerlink_planted)]
 impl Planted {
-    pub const ALL: [(&'static str, Self); 4] = [
+    pub const ALL: [(&'static str, Self); 23] = [
         ("ack-before-durable", Self::AckBeforeDurable),
         ("dedup-off", Self::DedupOff),
         ("lost-ack-never-repaired", Self::LostAckNeverRepaired),
         ("gap-hides-what-follows", Self::GapHidesWhatFollows),
+        ("offered-before-durable", Self::OfferedBeforeDurable),
+        ("queued-before-durable", Self::QueuedBeforeDurable),
+        ("shown-before-durable", Self::ShownBeforeDurable),
+        ("delivered-before-stored", Self::DeliveredBeforeStored),
+        ("contact-before-durable", Self::ContactBeforeDurable),
+        ("arrival-skipped", Self::ArrivalSkipped),
+        ("unbounded-queue", Self::UnboundedQueue),
+        ("failed-commit-believed", Self::FailedCommitBelieved),
+        ("timer-lost-after-sleep", Self::TimerLostAfterSleep),
+        ("nonce-reused", Self::NonceReused),
+        ("mac-ignored", Self::MacIgnored),
+        ("plaintext-on-the-wire", Self::PlaintextOnTheWire),
+        ("certificate-ignored", Self::CertificateIgnored),
+        ("newer-handshake-refused", Self::NewerHandshakeRefused),
+        ("caller-forgotten", Self::CallerForgotten),
+        ("stopped-before-durable", Self::StoppedBeforeDurable),
+        ("evidence-lost-at-start", Self::EvidenceLostAtStart),
+        ("written-before-taken", Self::WrittenBeforeTaken),
+        ("awake-for-nothing", Self::AwakeForNothing),
     ];
 
     #[must_use]

@@ -4,11 +4,12 @@ use crate::bounded::List;
 use crate::chain::empty_feed;
 use crate::cx::Cx;
 use crate::identity::{Identity, IdentitySecret, conversation_id};
-use crate::ids::{ConversationNo, Epoch, FeedNo, InviteId, PeerId};
+use crate::ids::{ConversationNo, EntryHash, Epoch, FeedNo, InviteId, PeerId};
 use crate::inbox::Inbox;
 use crate::node::{Config, Node};
 use crate::outbox::Outbox;
 use crate::peers::{Peer, Peers};
+use crate::planted::planted;
 use crate::profile::Own;
 use crate::record::{
     Contact, Conversation, CorruptRecord, Counters, Feed, Invite, Key, Profile, Record as _,
@@ -118,6 +119,9 @@ impl Restore {
                 .iter()
                 .find(|(_, feed)| feed.conversation == no && feed.mine && feed.epoch == cx.epoch);
             let (feed_no, feed) = match mine {
+                Some((no, feed)) if planted!(cx, EvidenceLostAtStart) => {
+                    (*no, Feed { acked: 0, acked_hash: EntryHash::NONE, ..feed.clone() })
+                }
                 Some((no, feed)) => (*no, feed.clone()),
                 None => (cx.new_feed(), empty_feed(no, cx.epoch)),
             };

@@ -21,6 +21,7 @@ use crate::limits::{
     HANDSHAKE_BYTES, HANDSHAKE_TIMEOUT, IDLE_PING, LIVENESS_MAX, LIVENESS_MIN, RECORD_BYTES, RECORD_PREFIX,
 };
 use crate::noise::{Handshake, Opener, Role, Sealer, StaticKey};
+use crate::planted::planted;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{Frame, put_grease};
@@ -40,6 +41,8 @@ pub(crate) struct Keys {
     key: StaticKey,
     as_initiator: Certificate,
     as_responder: Certificate,
+    #[cfg(peerlink_planted)]
+    pub(crate) planted: Option<crate::planted::Planted>,
 }
 
 impl Keys {
@@ -47,7 +50,17 @@ impl Keys {
         let key = StaticKey::generate(rng);
         let as_initiator = Certificate::make(identity, network, false, key.public());
         let as_responder = Certificate::make(identity, network, true, key.public());
-        Self { network, peer: identity.peer(), holder, start, key, as_initiator, as_responder }
+        Self {
+            network,
+            peer: identity.peer(),
+            holder,
+            start,
+            key,
+            as_initiator,
+            as_responder,
+            #[cfg(peerlink_planted)]
+            planted: None,
+        }
     }
 }
 
@@ -304,7 +317,10 @@ impl Session {
     fn got_intro(keys: &Keys, handshake: &mut Handshake, record: &[u8]) -> Option<Identified> {
         let payload = handshake.read(record).ok()?;
         let intro: Intro = decode(&payload).ok()?;
-        intro.certificate.check(keys.network, false, &handshake.remote_static()?).ok()?;
+        let certified = intro.certificate.check(keys.network, false, &handshake.remote_static()?);
+        if !planted!(keys, CertificateIgnored) {
+            certified.ok()?;
+        }
         // One's own identity at the other end is a reflection or a second copy; neither is a conversation.
         (intro.certificate.peer != keys.peer).then_some(Identified {
             peer: intro.certificate.peer,
@@ -343,7 +359,12 @@ impl Session {
             handshake.write(&encode(&intro), &mut message).map_err(bad)?;
             put_record(out, &message);
         }
-        let split = handshake.split().map_err(bad)?;
+        #[allow(unused_mut, reason = "a planted bug is set only in builds that have them")]
+        let mut split = handshake.split().map_err(bad)?;
+        #[cfg(peerlink_planted)]
+        {
+            (split.seal.planted, split.open.planted) = (keys.planted, keys.planted);
+        }
         let mut id = [0; 8];
         for (to, from) in id.iter_mut().zip(split.hash) {
             *to = from;

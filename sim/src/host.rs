@@ -4,7 +4,7 @@ use crate::disk::Disk;
 use crate::fate::MILLION;
 use crate::hostile::Hostile;
 use crate::op::NAMES;
-use crate::queue::Side;
+use crate::queue::{Event, Side};
 use crate::scenario::Climate;
 use peerlink_core::Node;
 use peerlink_core::api::{Input, KeyRange, Output};
@@ -61,6 +61,8 @@ pub(crate) struct Host {
     pub(crate) wall_error: i64,
     pub(crate) drift_ppm: i64,
     pub(crate) paused_until: u64,
+    /// What is for its process, and waits until it goes on.
+    pub(crate) held: Vec<Event>,
     pub(crate) doom: Option<Doom>,
     /// The next commit fails, keeping this share of what it held.
     pub(crate) failing: Option<(u64, u64)>,
@@ -126,7 +128,7 @@ impl Mind {
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) mind: Mind,
-    boot: u64,
+    pub(crate) boot: u64,
     pub(crate) base: u64,
     drift_ppm: i64,
     /// It was asked to stop: how long it will then be down.
@@ -218,6 +220,7 @@ impl Host {
             wall_error: climate.wall_skew_ms.get(index).copied().unwrap_or(0),
             drift_ppm: climate.drift_ppm.get(index).copied().unwrap_or(0),
             paused_until: 0,
+            held: Vec::new(),
             doom: None,
             failing: None,
             cutting: None,

@@ -1,6 +1,10 @@
 //! A deterministic world around PeerLink's core: simulated network, disks, clocks and people, faults, and an oracle
 //! that holds the delivery contract against every step.
 //!
+//! What must be delivered in the end must be so in time, and there are two bounds for that: 120 s after the last fault
+//! where people look at their conversations ([`limits::HEALING`]), and longer by the longest backoff of 15 minutes where
+//! nobody does ([`limits::UNATTENDED`]).
+//!
 //! A [`Scenario`] says what happens, a [`World`] lets it happen, and an [`Outcome`] says what came of it. The same
 //! scenario gives the same trace, to the byte. `peerlink-sim` runs thousands of them, one a seed.
 

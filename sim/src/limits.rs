@@ -10,12 +10,21 @@ pub const HOSTS: usize = 6;
 /// Directed links, a host to itself included: there its own fates are drawn.
 pub const LINKS: usize = HOSTS * HOSTS;
 
-/// After the last fault everything must be delivered within this.
+/// After the last fault everything must be delivered within this where people look at their conversations: a look tries
+/// to reach a contact at once and asks a session that stands whether it lives, so the wait is for a look, for a dead
+/// session to be found out, and for what is then to be said.
 pub const HEALING: u64 = 120 * MICROS_PER_SECOND;
-/// Until then each person has looked at each conversation once.
+/// In such worlds each person looks within this.
 pub const LOOKING: u64 = 60 * MICROS_PER_SECOND;
-/// How much longer it may take if nobody looks: the longest backoff.
+/// How much longer it may take in worlds where nobody looks. A node that failed to reach somebody tries again after a
+/// backoff that doubles up to this, and a peer that nobody reaches is not asked more often than that: with two devices
+/// that can find each other in one direction only, the faults may end just after a try, and the next one is that far.
 pub const UNATTENDED: u64 = peerlink_core::limits::RETRY_MAX.as_secs() * MICROS_PER_SECOND;
+/// An attempt to reach somebody takes no longer: the dial, the handshake, and a session on which nothing ever comes.
+pub const ATTEMPT: u64 = (peerlink_core::limits::DIAL_TIMEOUT.as_secs()
+    + peerlink_core::limits::HANDSHAKE_TIMEOUT.as_secs()
+    + 2 * peerlink_core::limits::LIVENESS_MAX.as_secs())
+    * MICROS_PER_SECOND;
 /// How often the world looks whether everything was delivered.
 pub const DONE_CHECK: u64 = 100 * MICROS_PER_MILLI;
 /// The world goes on for this long after everything was delivered, to see that nothing comes twice.
@@ -57,6 +66,8 @@ pub const HOSTILE_DIALS: u64 = 12;
 /// A sleep from here on is counted as a long one.
 pub const LONG_SLEEP: u64 = 2 * 24 * 3600 * MICROS_PER_SECOND;
 
+/// People who write faster than a disk can follow begin when everybody has met.
+pub const FLOOD_BEGINS: u64 = 5 * MICROS_PER_SECOND;
 /// Longest message that nobody would call long.
 pub const SHORT_BYTES: u64 = 300;
 

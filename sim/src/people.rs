@@ -6,13 +6,13 @@
 use crate::fate::{Dice, Purpose, link};
 use crate::fault::Fault;
 use crate::host::Ending;
-use crate::limits::{MICROS_PER_MILLI, MICROS_PER_SECOND, SHORT_BYTES};
+use crate::limits::{ATTEMPT, FLOOD_BEGINS, MICROS_PER_MILLI, MICROS_PER_SECOND, SHORT_BYTES};
 use crate::oracle::Check;
 use crate::queue::Event as Coming;
 use crate::tap::Tap;
 use crate::world::World;
 use bytes::Bytes;
-use peerlink_core::api::{Command, ContactChange, Event, Refusal, SessionEnd};
+use peerlink_core::api::{AttemptOutcome, Command, ContactChange, Event, Refusal, SessionEnd};
 use peerlink_core::bounded::List;
 use peerlink_core::ids::{CallerId, MessageRef, Name, PeerId};
 use peerlink_core::limits::BODY_BYTES;
@@ -226,6 +226,9 @@ impl World {
                     | ContactChange::Read => {}
                 }
             }
+            Event::Attempt { peer, outcome: AttemptOutcome::HandshakeFailed, .. } => {
+                self.turned_away(index, &peer)
+            }
             Event::Ready
             | Event::Delivered { .. }
             | Event::Gap { .. }
@@ -250,9 +253,33 @@ impl World {
             Event::Stopped => self.stopped(index),
             Event::Misbehaved { peer, what } if !self.oracle.is_hostile(&peer) => {
                 let name = self.hosts[index].name();
-                self.fail(Check::Contract, format!("{name} calls an honest peer misbehaved: {what}"));
+                let other = self.hosts.iter().position(|host| host.peer == peer).unwrap_or(index);
+                // A peer is asked to answer only for what it said: what was altered on the way must not get that far.
+                let check = if self.is_attacked(index, other) { Check::Authentic } else { Check::Contract };
+                self.fail(check, format!("{name} calls an honest peer misbehaved: {what}"));
             }
             Event::Misbehaved { .. } => {}
+        }
+    }
+
+    /// A handshake came to nothing. Once the faults are over that has no good reason: whatever sessions the other side
+    /// still believes in, it must take a new one from a contact.
+    fn turned_away(&mut self, index: usize, peer: &PeerId) {
+        let Some(other) = self.people.iter().position(|person| self.hosts[person.index].peer == *peer) else {
+            return;
+        };
+        // Longer than an attempt takes: it began after the faults had ended, and nobody has restarted since.
+        let began = self.now.saturating_sub(ATTEMPT);
+        let steady = |at: usize| {
+            self.hosts[at]
+                .process
+                .as_ref()
+                .is_some_and(|process| process.boot < began && process.stopping.is_none())
+        };
+        let wanted = self.oracle.is_blocked(other, &self.hosts[index].peer) == Some(false);
+        if began > self.scenario.healed && steady(index) && steady(other) && wanted {
+            let (name, to) = (self.hosts[index].name(), self.hosts[other].name());
+            self.fail(Check::Liveness, format!("{to} turns {name} away, and nothing is wrong any more"));
         }
     }
 
@@ -272,7 +299,8 @@ impl World {
             self.let_in(index);
             self.insist(index);
             let person = &self.people[index];
-            if !self.healed && person.written < self.scenario.messages {
+            let begun = !self.scenario.flood || self.now >= FLOOD_BEGINS;
+            if !self.healed && begun && person.written < self.scenario.messages {
                 self.something_new(index);
             }
         }

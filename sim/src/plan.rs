@@ -2,7 +2,9 @@
 
 use crate::fate::{Dice, Fates, MILLION, Purpose, link};
 use crate::fault::Fault;
-use crate::limits::{HEALING, HOSTS, LONG_SLEEP, MICROS_PER_MILLI, MICROS_PER_SECOND, SHORT_BYTES};
+use crate::limits::{
+    FLOOD_BEGINS, HEALING, HOSTS, LONG_SLEEP, MICROS_PER_MILLI, MICROS_PER_SECOND, SHORT_BYTES,
+};
 use crate::op::{Attack, Block, Mischief, Op};
 use crate::scenario::{Climate, Scenario};
 use peerlink_core::limits::BODY_BYTES;
@@ -63,10 +65,10 @@ impl Plan {
         let most = if self.chance(50_000) { 1500 } else { 100 };
         self.scenario.messages = self.scaled(4, most) as u32;
         self.scenario.long = if self.chance(500_000) { self.scaled(5_000, 300_000) } else { 0 };
-        if self.chance(4_000) {
+        if self.chance(6_000) {
             (self.scenario.flood, self.scenario.messages, self.scenario.long) = (true, 400, MILLION);
-            // From the first contact on: people who write like that are soon done.
-            let (host, at) = (self.host(), self.between(0, MICROS_PER_SECOND));
+            // Just before they begin: people who write like that are soon done.
+            let (host, at) = (self.host(), FLOOD_BEGINS - MICROS_PER_SECOND);
             let op = Op::SlowDisk { host, commit: 2 * MICROS_PER_SECOND, lasts: 20 * MICROS_PER_SECOND };
             self.scenario.script.push((at, op));
         }

@@ -49,6 +49,10 @@ pub(crate) enum Event {
         run: Run,
         upto: BatchId,
     },
+    /// What was held for a host that stood still happens.
+    Wake {
+        host: usize,
+    },
     /// The power goes in the middle of a commit.
     Cut {
         run: Run,

@@ -176,7 +176,7 @@ impl World {
             return false;
         }
         match self.paused(event) {
-            Some(until) => self.queue.push(until, event),
+            Some(host) => self.hold(host, event),
             None => self.happen(event),
         }
         self.violation.is_none() && !self.ended
@@ -248,8 +248,27 @@ impl World {
         host.incarnation == run.incarnation && host.is_up()
     }
 
-    /// Until when what this event is for stands still.
-    fn paused(&self, event: Event) -> Option<u64> {
+    /// What is for a host that stands still happens when it goes on.
+    fn hold(&mut self, host: usize, event: Event) {
+        let until = self.hosts[host].paused_until;
+        if self.hosts[host].held.is_empty() {
+            self.queue.push(until, Event::Wake { host });
+        }
+        self.hosts[host].held.push(event);
+    }
+
+    fn go_on(&mut self, host: usize) {
+        let until = self.hosts[host].paused_until;
+        if until > self.now {
+            return self.queue.push(until, Event::Wake { host });
+        }
+        for event in std::mem::take(&mut self.hosts[host].held) {
+            self.queue.push(self.now, event);
+        }
+    }
+
+    /// The host that this event is for, if it stands still.
+    fn paused(&self, event: Event) -> Option<usize> {
         let host = match event {
             Event::Timer { run, .. }
             | Event::Drain { run }
@@ -267,13 +286,14 @@ impl World {
             | Event::LinkUp { .. }
             | Event::Boot { .. }
             | Event::Cut { .. }
+            | Event::Wake { .. }
             | Event::Arrive(_)
             | Event::Linger(_)
             | Event::DoneCheck
             | Event::Heal
             | Event::End => return None,
         };
-        Some(self.hosts[host].paused_until).filter(|until| *until > self.now)
+        Some(host).filter(|host| self.hosts[*host].paused_until > self.now)
     }
 
     fn happen(&mut self, event: Event) {
@@ -288,6 +308,7 @@ impl World {
                 }
             }
             Event::Committed { run, upto } => self.committed(run, upto),
+            Event::Wake { host } => self.go_on(host),
             Event::Cut { run } => self.power_cut(run),
             Event::Told { run, upto, failed } => self.told(run, upto, failed),
             Event::Loaded { run, load } => self.loaded(run, load),
@@ -424,6 +445,7 @@ impl World {
             host.paused_until = self.now;
         }
         for host in 0..self.hosts.len() {
+            self.queue.push(self.now, Event::Wake { host });
             self.queue.push(self.now, Event::Boot { host });
             if self.scenario.looking && host < self.people.len() {
                 let wait = self.dice.between(Purpose::Act, link(host, host), LOOKING / 2, LOOKING);

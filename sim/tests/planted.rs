@@ -18,21 +18,50 @@ fn stuck(seed: u64) {
     std::process::abort();
 }
 
+/// The checks of the promise that a bug breaks. Where a bug breaks one in two ways, whichever is seen first.
+fn checks(bug: Planted) -> &'static [Check] {
+    match bug {
+        Planted::AckBeforeDurable | Planted::ShownBeforeDurable | Planted::ContactBeforeDurable => {
+            &[Check::AcknowledgedIsDurable]
+        }
+        Planted::FailedCommitBelieved => &[Check::AcknowledgedIsDurable, Check::QueuedIsDurable],
+        Planted::QueuedBeforeDurable | Planted::StoppedBeforeDurable => &[Check::QueuedIsDurable],
+        Planted::OfferedBeforeDurable => &[Check::SenderKeeps],
+        Planted::DedupOff | Planted::ArrivalSkipped | Planted::CallerForgotten => &[Check::ExactlyOnce],
+        Planted::GapHidesWhatFollows => &[Check::NothingHidden],
+        Planted::DeliveredBeforeStored | Planted::EvidenceLostAtStart => &[Check::EvidenceGrows],
+        Planted::UnboundedQueue => &[Check::Bounded],
+        Planted::LostAckNeverRepaired | Planted::TimerLostAfterSleep | Planted::NewerHandshakeRefused => {
+            &[Check::Liveness]
+        }
+        Planted::NonceReused => &[Check::NonceOnce],
+        Planted::PlaintextOnTheWire => &[Check::Secrecy],
+        Planted::MacIgnored | Planted::CertificateIgnored => &[Check::Authentic],
+        Planted::WrittenBeforeTaken => &[Check::Contract],
+        Planted::AwakeForNothing => &[Check::Livelock],
+    }
+}
+
 #[test]
 fn each_is_caught_by_the_check_of_its_promise() {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut wrong = Vec::new();
     for (name, bug) in Planted::ALL {
-        let expected = match bug {
-            Planted::AckBeforeDurable => Check::AcknowledgedIsDurable,
-            Planted::DedupOff => Check::ExactlyOnce,
-            Planted::LostAckNeverRepaired => Check::Liveness,
-            Planted::GapHidesWhatFollows => Check::NothingHidden,
-        };
         let report = run::many(0, SEEDS, threads, |seed| scenario(seed, Some(bug)), stuck);
-        let (seed, violation) = report.failure.expect("it was not caught");
-        println!("{name}: caught by seed {seed} after {} worlds: {violation}", report.worlds);
-        assert_eq!(violation.check, expected, "{name}");
+        match report.failure {
+            Some((seed, violation)) => {
+                println!("{name}: caught by seed {seed} after {} worlds: {violation}", report.worlds);
+                if !checks(bug).contains(&violation.check) {
+                    wrong.push(name);
+                }
+            }
+            None => {
+                println!("{name}: not caught by {SEEDS} seeds");
+                wrong.push(name);
+            }
+        }
     }
+    assert!(wrong.is_empty(), "not caught, or by another check than that of their promise: {wrong:?}");
 }
 
 #[test]

@@ -408,6 +408,12 @@ impl Ledger {
         self.entries.get(&(no, seq)).filter(|_| covers(feed.head, &feed.beyond, seq)).map(|kept| kept.hash)
     }
 
+    /// The id that the author of a held entry gave it.
+    pub(super) fn held_caller(&self, author: &PeerId, epoch: &Epoch, seq: u64) -> Option<CallerId> {
+        let (no, _) = self.feed_of(author, epoch, false)?;
+        self.entries.get(&(no, seq)).map(|kept| kept.caller)
+    }
+
     /// The own entry towards this peer.
     pub(super) fn own(&self, peer: &PeerId, epoch: &Epoch, seq: u64) -> Option<EntryHash> {
         let (no, _) = self.feed_of(peer, epoch, true)?;

@@ -219,7 +219,13 @@ impl Oracle {
         match (stored, recipient.ledger.held(&entry.peer, &entry.epoch, entry.seq)) {
             (Some(stored), Some(held)) if stored == held => Ok(()),
             (Some(_), _) => Err(wrong(Check::Authentic, what("its author stored another"))),
-            (None, _) => Err(wrong(Check::SenderKeeps, what("its author has not stored it"))),
+            (None, _) => {
+                let caller = recipient.ledger.held_caller(&entry.peer, &entry.epoch, entry.seq);
+                let wrote =
+                    author.zip(caller).is_some_and(|(author, caller)| author.wrote.contains_key(&caller));
+                let check = if wrote { Check::SenderKeeps } else { Check::Authentic };
+                Err(wrong(check, what("its author has not stored it")))
+            }
         }
     }
 
@@ -303,7 +309,11 @@ impl Oracle {
                 return Err(wrong(Check::EvidenceGrows, what));
             }
             if !witness.display.delivered(peer, *epoch, seq) {
-                return Err(wrong(Check::ExactlyOnce, format!("{epoch}:{seq} is shown as delivered twice")));
+                // Once is enough: a second time means that the proof was forgotten in between.
+                return Err(wrong(
+                    Check::EvidenceGrows,
+                    format!("{epoch}:{seq} is shown as delivered twice"),
+                ));
             }
             self.recipient_holds(host, &Place { peer: *peer, epoch: *epoch, seq })?;
         }
