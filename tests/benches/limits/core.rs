@@ -39,6 +39,7 @@ fn serve(mut local: Local, mut stream: TcpStream, mut turn: impl FnMut(&mut Loca
     let mut buffer = vec![0; 64 * 1024];
     let mut wire = Vec::new();
     loop {
+        local.drain(clock::now(), &mut wire);
         let goes_on = turn(&mut local);
         local.drain(clock::now(), &mut wire);
         if !wire.is_empty() {
@@ -114,7 +115,8 @@ pub(crate) fn connect(report: &Report) {
         joined = Joined::of([alice, bob]);
         let from = cpu_ns();
         while joined.sides[1].delivered == 0 {
-            assert!(joined.step(), "nothing happens any more");
+            let busy = joined.step();
+            assert!(busy || joined.sides[1].delivered > 0, "nothing happens any more");
         }
         times.0.push(cpu_ns() - from);
         flights = joined.flights;

@@ -179,8 +179,9 @@ impl Joined {
         bob.node.command(now, Command::Add { ticket: Box::new(ticket), petname }).expect("room");
     }
 
-    /// Whoever dials reaches the other.
-    pub(crate) fn connect(&mut self) {
+    /// Whoever dials reaches the other; `true` if anybody did.
+    fn connect(&mut self) -> bool {
+        let before = self.streams;
         for from in 0..2 {
             if let Some(stream) = self.sides[from].dialled.take() {
                 let now = clock::now();
@@ -193,6 +194,7 @@ impl Joined {
                 self.sides[from].handle(now, Input::StreamConnected { stream, local: remote });
             }
         }
+        self.streams > before
     }
 
     /// One step: all outputs of both, then what was written before reaches the other side. `false` if nothing was.
@@ -205,7 +207,7 @@ impl Joined {
                 self.wires[side].push_back(wire);
             }
         }
-        self.connect();
+        let connected = self.connect();
         let flying = [self.wires[0].pop_front(), self.wires[1].pop_front()];
         let mut busy = false;
         for (from, bytes) in flying.iter().enumerate() {
@@ -222,7 +224,7 @@ impl Joined {
             }
         }
         self.flights += u64::from(busy);
-        busy || self.sides.iter().any(|side| side.dialled.is_some())
+        busy || connected
     }
 
     pub(crate) fn settle(&mut self) {
