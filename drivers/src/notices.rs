@@ -24,6 +24,8 @@ struct State {
     bytes: usize,
     closed: bool,
     unwanted: bool,
+    /// The front end waits for something.
+    asleep: bool,
 }
 
 #[derive(Debug, Default)]
@@ -77,8 +79,16 @@ impl Notices {
             state.bytes += EVENT_COST;
             state.waiting.push_back(Notice::Lagged);
         }
-        drop(state);
-        self.0.changed.notify_one();
+    }
+
+    /// After everything of a turn was pushed. Waking a thread costs a system call, so it is done once for all of them,
+    /// and only if there is one that sleeps.
+    pub(crate) fn wake(&self) {
+        let mut state = self.0.lock();
+        if !state.waiting.is_empty() && std::mem::take(&mut state.asleep) {
+            drop(state);
+            self.0.changed.notify_all();
+        }
     }
 }
 
@@ -94,8 +104,7 @@ impl Events {
     #[must_use]
     pub fn recv(&self) -> Option<Notice> {
         let state = self.0.lock();
-        let waiting = |state: &mut State| state.waiting.is_empty() && !state.closed;
-        let state = self.0.changed.wait_while(state, waiting).unwrap_or_else(PoisonError::into_inner);
+        let state = self.0.changed.wait_while(state, must_wait).unwrap_or_else(PoisonError::into_inner);
         take(state).unwrap_or_default()
     }
 
@@ -105,8 +114,7 @@ impl Events {
     /// `Gone` if the driver has ended and everything was read.
     pub fn recv_timeout(&self, within: Duration) -> Result<Option<Notice>, Gone> {
         let state = self.0.lock();
-        let waiting = |state: &mut State| state.waiting.is_empty() && !state.closed;
-        let waited = self.0.changed.wait_timeout_while(state, within, waiting);
+        let waited = self.0.changed.wait_timeout_while(state, within, must_wait);
         take(waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 }
@@ -117,6 +125,12 @@ impl Drop for Events {
         state.unwanted = true;
         state.waiting.clear();
     }
+}
+
+/// Whether there is nothing to take yet; then whoever asks is about to sleep.
+fn must_wait(state: &mut State) -> bool {
+    state.asleep = state.waiting.is_empty() && !state.closed;
+    state.asleep
 }
 
 fn take(mut state: MutexGuard<'_, State>) -> Result<Option<Notice>, Gone> {

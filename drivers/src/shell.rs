@@ -199,6 +199,7 @@ impl<M: Machine> Shell<M> {
                 Output::Event(event) => self.notices.push(event),
             }
         }
+        self.notices.wake();
     }
 
     /// Closes the store and lets the front end know. Streams must be gone.
