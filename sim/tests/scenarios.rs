@@ -78,6 +78,103 @@ fn a_crash_at_any_output_around_a_message_loses_and_doubles_nothing() {
     }
 }
 
+/// Crash between dedup record and message: there is no between, whatever becomes of the commit that holds both.
+#[test]
+fn a_commit_cut_in_the_middle_holds_a_message_with_what_remembers_it_or_neither() {
+    for host in [ALICE, BOB] {
+        for kept in [0, MILLION / 3, 2 * MILLION / 3, MILLION] {
+            let mut scenario = writes(Scenario::calm(19), ALICE, MET, 12, SECOND / 4, 200);
+            scenario.climate.commit = SECOND / 10;
+            for n in 0..6 {
+                scenario =
+                    scenario.with(MET + n * SECOND / 2, Op::CutCommit { host, kept, down: SECOND / 10 });
+            }
+            let outcome = run(scenario);
+            assert_eq!((outcome.sent, outcome.delivered), (12, 12), "host {host} keeping {kept}");
+            assert!(outcome.faults.of(Fault::CommitCut) >= 3);
+        }
+    }
+}
+
+/// Killed between acknowledging and showing, killed between queueing and answering the caller: at each output there is.
+#[test]
+fn killed_between_any_two_words_a_node_says_them_again_or_not_at_all() {
+    let (mut asked_again, mut shown) = (0, 0);
+    for outputs in 1..16 {
+        for host in [ALICE, BOB] {
+            let kill = Op::Crash { host, outputs, writing: false, power: false, kept: MILLION, down: SECOND };
+            let scenario = writes(Scenario::calm(20), ALICE, MET, 4, SECOND / 500, 100).with(MET - 1, kill);
+            let outcome = run(scenario);
+            assert_eq!((outcome.sent, outcome.delivered), (4, 4), "host {host} at {outputs}");
+            asked_again += outcome.met.of(Probe::Duplicate) + outcome.met.of(Probe::DuplicateDelivered);
+            shown += outcome.met.of(Probe::OfferedAgain);
+        }
+    }
+    assert!(asked_again > 0, "nobody was killed between queueing and answering");
+    assert!(shown > 0, "nobody was killed before it could acknowledge what it had stored");
+}
+
+#[test]
+fn ten_thousand_messages_are_caught_up_in_one_burst() {
+    let away = Op::Partition { from: ALICE, to: BOB, how: Block::Loud, both: true, lasts: 22 * SECOND };
+    let outcome =
+        run(writes(Scenario::calm(21), ALICE, MET + SECOND, 10_000, SECOND / 600, 40).with(MET, away));
+    assert_eq!((outcome.sent, outcome.delivered), (10_000, 10_000));
+    assert!(outcome.healed_after < 10 * SECOND, "{} us", outcome.healed_after);
+}
+
+#[test]
+fn clocks_a_year_apart_change_nothing_of_what_arrives_and_in_what_order() {
+    let year = 365 * 24 * 3600 * 1000;
+    for skew in [year, -year] {
+        let mut scenario = writes(Scenario::calm(22), ALICE, MET, 20, SECOND / 3, 100);
+        scenario = writes(scenario, BOB, MET + SECOND / 7, 20, SECOND / 4, 100);
+        scenario.climate.wall_skew_ms[BOB] = skew;
+        // And one of them is put right halfway.
+        scenario = scenario.with(MET + 3 * SECOND, Op::SetWall { host: BOB, by_ms: -skew });
+        let outcome = run(scenario);
+        assert_eq!((outcome.sent, outcome.delivered), (40, 40));
+    }
+}
+
+#[test]
+fn a_message_to_a_peer_that_is_silently_gone_waits_for_it() {
+    // Bob's machine loses power: nobody says so. It is on again under another address, from which it must come itself.
+    for moves in [false, true] {
+        let mut scenario = writes(Scenario::calm(23), ALICE, MET + 2 * SECOND, 5, SECOND, 100)
+            .with(
+                MET,
+                Op::Crash { host: BOB, outputs: 1, writing: false, power: true, kept: 0, down: 15 * SECOND },
+            )
+            .with(MET, Op::Send { host: ALICE, to: BOB, bytes: 10 });
+        if moves {
+            scenario = scenario.with(MET + 8 * SECOND, Op::Move { host: BOB, told: false });
+        }
+        let outcome = run(scenario);
+        assert_eq!((outcome.sent, outcome.delivered), (6, 6));
+        assert!(outcome.met.of(Probe::Silent) > 0, "Alice never noticed");
+    }
+}
+
+#[test]
+fn a_laptop_that_slept_for_two_days_has_its_mail_soon_after_waking() {
+    let days = 2 * 24 * 3600 * SECOND;
+    for host in [ALICE, BOB] {
+        let mut scenario = writes(Scenario::calm(24), 1 - host, MET + SECOND, 10, SECOND, 100)
+            .with(MET, Op::Sleep { host, lasts: 15 * SECOND, by: days })
+            .with(
+                MET + SECOND,
+                Op::Partition { from: ALICE, to: BOB, how: Block::Silent, both: true, lasts: 14 * SECOND },
+            )
+            .with(MET + 16 * SECOND, Op::Send { host, to: 1 - host, bytes: 100 });
+        scenario.looking = false;
+        let outcome = run(scenario);
+        assert_eq!((outcome.sent, outcome.delivered), (11, 11));
+        assert!(outcome.healed_after < 30 * SECOND, "{} s", outcome.healed_after / SECOND);
+        assert_eq!(outcome.faults.of(Fault::LongSleep), 1);
+    }
+}
+
 #[test]
 fn both_dial_at_once_and_one_session_carries_everything() {
     let mut overlaps = 0;
