@@ -189,6 +189,14 @@ impl Hub {
             | Event::Received { .. }
             | Event::Gap { .. }
             | Event::GapFilled { .. }
+            | Event::Gone { .. }
+            | Event::RolledBack { .. }
+            | Event::Recovered { .. }
+            | Event::Reissued { .. }
+            | Event::SecondCopy { .. }
+            | Event::Dropped { .. }
+            | Event::DropFailed { .. }
+            | Event::ConversationDeleted { .. }
             | Event::InviteStored { .. }
             | Event::ContactChanged { .. }
             | Event::ProfileChanged

@@ -16,6 +16,7 @@ use peerlink_core::time::WallClock;
 use peerlink_drivers::Handle;
 use peerlink_storage::{ContactInfo, Message, ReadError, Reader, State};
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -368,13 +369,21 @@ impl Service {
             None => self.by_caller(&info, caller).map(Ok),
         })?;
         let (message, mut delivered) = queued.ok_or_else(not_durable)?.map_err(refusal)?;
+        // It gets another name if it turns out that this store was rolled back.
+        let message = Cell::new(message);
         if wait == "delivered" && !delivered {
             delivered = watch
                 .wait(within, |event| match event {
+                    Some(Event::Reissued { peer: who, old, new }) => {
+                        if *who == peer && *old == message.get() {
+                            message.set(*new);
+                        }
+                        None
+                    }
                     Some(Event::Delivered { peer: who, epoch, first, last }) => {
                         let covers = *who == peer
-                            && *epoch == message.epoch
-                            && (*first..=*last).contains(&message.seq);
+                            && *epoch == message.get().epoch
+                            && (*first..=*last).contains(&message.get().seq);
                         covers.then_some(())
                     }
                     Some(_) => None,
@@ -385,7 +394,7 @@ impl Service {
         let state = if delivered { "delivered" } else { "queued" };
         Ok(json!({
             "contact": info.contact.petname,
-            "message": message.to_string(),
+            "message": message.get().to_string(),
             "message_id": caller.to_string(),
             "state": state,
             "detail": self.hub.link(&peer).describe(),
@@ -461,6 +470,8 @@ pub(crate) fn message_json(message: &Message, contact: &str) -> Value {
     let state = match message.state {
         State::Queued => "queued",
         State::Delivered => "delivered",
+        State::Cancelled => "cancelled",
+        State::Expired => "expired",
         State::Received => "received",
     };
     json!({
@@ -503,10 +514,14 @@ fn not_durable() -> Fault {
 fn refusal(why: Refusal) -> Fault {
     let code = match why {
         Refusal::UnknownContact => Code::Contact,
-        Refusal::Empty | Refusal::TooLong | Refusal::NotText | Refusal::OwnTicket | Refusal::NameTaken => {
-            Code::Usage
-        }
-        Refusal::QueueFull
+        Refusal::UnknownMessage
+        | Refusal::Empty
+        | Refusal::TooLong
+        | Refusal::NotText
+        | Refusal::OwnTicket
+        | Refusal::NameTaken => Code::Usage,
+        Refusal::Delivered
+        | Refusal::QueueFull
         | Refusal::Busy
         | Refusal::TooManyContacts
         | Refusal::TooManyInvites

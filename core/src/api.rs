@@ -114,6 +114,22 @@ pub enum Command {
         peer: PeerId,
         verified: bool,
     },
+    /// Take back an own message that was not delivered. Answered by `Event::Dropped` when that is durable. If it was
+    /// delivered all the same, the proof of that wins.
+    Cancel {
+        peer: PeerId,
+        message: MessageRef,
+    },
+    /// Delete one message on this device. An own one that was not delivered is taken back.
+    Delete {
+        peer: PeerId,
+        message: MessageRef,
+    },
+    /// Delete all messages of a conversation on this device; what was not delivered is taken back. Answered by
+    /// `Event::ConversationDeleted`.
+    DeleteConversation {
+        peer: PeerId,
+    },
     /// The user has seen the first `ordinal` messages received in this conversation.
     MarkRead {
         peer: PeerId,
@@ -155,6 +171,10 @@ pub enum Refusal {
     QueueFull,
     #[error("the disk is behind; try again")]
     Busy,
+    #[error("there is no such message")]
+    UnknownMessage,
+    #[error("it was delivered and cannot be taken back")]
+    Delivered,
     #[error("another contact has this name")]
     NameTaken,
     #[error("this ticket is your own")]
@@ -260,6 +280,53 @@ pub enum Event {
         epoch: Epoch,
         first: u64,
         last: u64,
+    },
+    /// Entries `first..=last` are gone at the peer that wrote them: they will never come, and nothing waits for them.
+    Gone {
+        peer: PeerId,
+        epoch: Epoch,
+        first: u64,
+        last: u64,
+    },
+    /// The peer has entries of this epoch of mine, beyond `common`, that this store does not: it was restored from an
+    /// older state. What was written since goes out again in a newer epoch, what was lost comes back.
+    RolledBack {
+        peer: PeerId,
+        epoch: Epoch,
+        common: u64,
+    },
+    /// Own entries that this store had lost are back. They were written and delivered before.
+    Recovered {
+        peer: PeerId,
+        epoch: Epoch,
+        first: u64,
+        last: u64,
+    },
+    /// A message has a new name, because the epoch that it was written in ended.
+    Reissued {
+        peer: PeerId,
+        old: MessageRef,
+        new: MessageRef,
+    },
+    /// Somebody writes as this identity in an epoch that is not this profile's: a second copy of it is in use.
+    SecondCopy {
+        peer: PeerId,
+        epoch: Epoch,
+    },
+    /// The body of a message is gone from this device.
+    Dropped {
+        peer: PeerId,
+        message: MessageRef,
+        /// Taken back before it was delivered; otherwise deleted here alone.
+        cancelled: bool,
+    },
+    /// A message that was to be taken away cannot be read from the store.
+    DropFailed {
+        peer: PeerId,
+        message: MessageRef,
+    },
+    ConversationDeleted {
+        peer: PeerId,
     },
     InviteStored {
         secret: TicketSecret,
@@ -391,6 +458,12 @@ pub struct Stats {
     pub rejected_ticket: u64,
     pub rejected_blocked: u64,
     pub misbehaved: u64,
+    /// Have-vectors of contacts that said more of my own feeds than this store knows.
+    pub doubts: u64,
+    /// Entries of contacts that did not fit the chain that is held.
+    pub conflicts: u64,
+    /// Own entries that came back.
+    pub recovered: u64,
     pub sessions: u64,
     pub entries_sent: u64,
     pub entries_received: u64,

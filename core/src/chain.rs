@@ -5,10 +5,12 @@ use crate::identity::Identity;
 use crate::ids::{ConversationId, ConversationNo, EntryHash, Epoch, PeerId};
 use crate::limits::RANGES;
 use crate::record::{Entry, Feed, Kind, Range};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use blake3::Hasher;
 
 /// Format of the hashed header.
-const HEADER_VERSION: u8 = 1;
+const HEADER_VERSION: u8 = 2;
 
 /// An own feed in which nothing was written yet.
 pub(crate) fn empty_feed(conversation: ConversationNo, epoch: Epoch) -> Feed {
@@ -26,6 +28,7 @@ pub(crate) fn empty_feed(conversation: ConversationNo, epoch: Epoch) -> Feed {
         acked_beyond: List::new(),
         link: None,
         closed: false,
+        fork: None,
     }
 }
 
@@ -59,7 +62,7 @@ pub(crate) fn entry_hash(position: Position<'_>, entry: &Entry) -> EntryHash {
         h.update(&link.epoch.0).update(&link.last.to_be_bytes()).update(&link.hash.0);
     }
     if let Some(replaced) = &entry.replaces {
-        h.update(&replaced.0);
+        h.update(&replaced.epoch.0).update(&replaced.seq.to_be_bytes()).update(&replaced.hash.0);
     }
     h.update(&entry.body_len.to_be_bytes()).update(&entry.body_hash.0);
     EntryHash(*h.finalize().as_bytes())
@@ -80,6 +83,38 @@ pub(crate) fn seal_own(identity: &Identity, position: Position<'_>, entry: &mut 
     entry.tag = identity.tag(position.conversation, position.epoch, position.seq, &entry.hash);
 }
 
+/// The epochs of one author that both sides hold whole: they are told of in one hash, oldest first.
+pub(crate) struct ClosedEpochs;
+
+impl ClosedEpochs {
+    /// Epochs in the order in which they name each other; those that branched off at the same place, by their bytes.
+    pub(crate) fn order<'a>(feeds: impl Iterator<Item = &'a Feed>) -> Vec<Epoch> {
+        let links: BTreeMap<Epoch, Option<Epoch>> =
+            feeds.map(|feed| (feed.epoch, feed.link.map(|link| link.epoch))).collect();
+        let depth = |epoch: &Epoch| {
+            let (mut at, mut depth) = (*epoch, 0usize);
+            // A circle of names ends where every epoch was met once.
+            while let Some(Some(before)) = links.get(&at)
+                && depth <= links.len()
+            {
+                (at, depth) = (*before, depth + 1);
+            }
+            depth
+        };
+        let mut order: Vec<(usize, Epoch)> = links.keys().map(|epoch| (depth(epoch), *epoch)).collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, epoch)| epoch).collect()
+    }
+
+    pub(crate) fn hash<'a>(feeds: impl Iterator<Item = &'a Feed>) -> EntryHash {
+        let mut h = Hasher::new_derive_key("peerlink 2026-11 v1 closed epochs");
+        for feed in feeds {
+            h.update(&feed.epoch.0).update(&feed.head.to_be_bytes()).update(&feed.hash.0);
+        }
+        EntryHash(*h.finalize().as_bytes())
+    }
+}
+
 /// What became of a number that was put into a feed's ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Placed {
@@ -98,6 +133,58 @@ pub(crate) enum Placed {
 /// Whether this number is held.
 pub(crate) fn is_held(feed: &Feed, seq: u64) -> bool {
     seq <= feed.head || feed.beyond.iter().any(|range| (range.first..=range.last).contains(&seq))
+}
+
+/// Puts `first..=last`, which are gone and of which only the last hash is known, into the ledger: only where the head
+/// ends, so that nothing is skipped that may still come.
+pub(crate) fn place_gone(feed: &mut Feed, first: u64, last: u64, hash: EntryHash) -> bool {
+    let before_next = feed.beyond.first().copied();
+    if first != feed.head.saturating_add(1) || last < first || last == u64::MAX {
+        return false;
+    }
+    match before_next {
+        Some(next) if next.first <= last => return false,
+        Some(next) if next.first == last + 1 => {
+            if next.prev != hash {
+                return false;
+            }
+            feed.head = next.last;
+            feed.hash = next.hash;
+            feed.beyond.remove(0);
+        }
+        Some(_) | None => {
+            feed.head = last;
+            feed.hash = hash;
+        }
+    }
+    true
+}
+
+/// Takes a number beyond the first gap out of the ledger again: what stood there is issued anew elsewhere. `false` if it
+/// stands in the middle of a range and there is no room for two.
+pub(crate) fn displace(feed: &mut Feed, seq: u64, prev: EntryHash, hash: EntryHash) -> bool {
+    let Some(at) = feed.beyond.iter().position(|range| (range.first..=range.last).contains(&seq)) else {
+        return false;
+    };
+    let Some(range) = feed.beyond.get(at).copied() else { return false };
+    let before = Range { last: seq - 1, hash: prev, ..range };
+    let after = Range { first: seq.saturating_add(1), prev: hash, ..range };
+    match (range.first < seq, seq < range.last) {
+        (true, true) if feed.beyond.is_full() => return false,
+        (true, true) => {
+            feed.beyond.remove(at);
+            // There is room: one went, and the list was not full.
+            let _room = feed.beyond.insert(at, after);
+            let _room = feed.beyond.insert(at, before);
+        }
+        (first, last) => {
+            feed.beyond.remove(at);
+            if first || last {
+                let _room = feed.beyond.insert(at, if first { before } else { after });
+            }
+        }
+    }
+    true
 }
 
 /// Puts entry `seq` with its hashes into the ledger.
@@ -186,6 +273,7 @@ mod tests {
             acked_beyond: List::new(),
             link: None,
             closed: false,
+            fork: None,
         }
     }
 
@@ -228,6 +316,28 @@ mod tests {
         assert_eq!(feed.head, 3);
         assert_eq!(place(&mut feed, 0, before(1), hash(1)), Placed::Conflict);
         assert_eq!(place(&mut feed, u64::MAX, hash(1), hash(2)), Placed::Beyond);
+    }
+
+    #[test]
+    fn what_is_issued_anew_leaves_its_old_place() {
+        for gone in 3..=6u64 {
+            let mut feed = feed();
+            for n in 3..=6 {
+                assert_eq!(place(&mut feed, n, before(n), hash(n)), Placed::Beyond);
+            }
+            assert!(!displace(&mut feed, 1, before(1), hash(1)));
+            assert!(displace(&mut feed, gone, before(gone), hash(gone)));
+            for n in 1..=7 {
+                assert_eq!(is_held(&feed, n), (3..=6).contains(&n) && n != gone, "{gone} {n}");
+            }
+            if gone < 6 {
+                assert_eq!(place(&mut feed, gone, before(gone), hash(9)), Placed::Conflict);
+            }
+            for n in [1, 2, gone] {
+                assert_ne!(place(&mut feed, n, before(n), hash(n)), Placed::Conflict, "{gone} {n}");
+            }
+            assert_eq!((feed.head, feed.hash), (6, hash(6)));
+        }
     }
 
     #[test]

@@ -2,13 +2,10 @@
 
 use crate::api::{Command, ContactChange, Event, Refusal, TicketRefusal};
 use crate::bounded::List;
-use crate::chain::empty_feed;
 use crate::cx::{Cx, Promise};
 use crate::ids::{Name, PeerId, StreamId};
-use crate::inbox::Inbox;
 use crate::limits::{CONTACTS, INVITES, NAME_BYTES};
 use crate::links::Links;
-use crate::outbox::Outbox;
 use crate::peers::{Peer, Peers};
 use crate::profile::Own;
 use crate::record::{Contact, ContactState, Conversation, Invite, Key, Record as _};
@@ -52,7 +49,14 @@ impl Peers {
             | Command::Block { peer, .. }
             | Command::Verify { peer, .. }
             | Command::MarkRead { peer, .. }
+            | Command::DeleteConversation { peer }
             | Command::Reach { peer } => unknown(peer),
+            Command::Cancel { peer, message } => {
+                unknown(peer).or_else(|| self.drop_refusal(peer, *message, true))
+            }
+            Command::Delete { peer, message } => {
+                unknown(peer).or_else(|| self.drop_refusal(peer, *message, false))
+            }
             Command::SetNickname { .. } | Command::Advertise { .. } | Command::Shutdown => None,
         }
     }
@@ -68,7 +72,7 @@ impl Peers {
             return Some(Refusal::NotText);
         }
         let Some(contact) = self.contact(peer) else { return Some(Refusal::UnknownContact) };
-        if fresh && contact.outbox.is_full() {
+        if fresh && contact.outgoing.is_full() {
             return Some(Refusal::QueueFull);
         }
         (!fresh && !self.can_look_up()).then_some(Refusal::Busy)
@@ -110,6 +114,10 @@ impl Peers {
                 let change = if verified { ContactChange::Verified } else { ContactChange::Unverified };
                 self.change(cx, peer, change, |contact| contact.verified = verified);
             }
+            Command::Cancel { peer, message } | Command::Delete { peer, message } => {
+                self.drop_message(cx, peer, message);
+            }
+            Command::DeleteConversation { peer } => self.delete_conversation(cx, peer),
             Command::MarkRead { peer, ordinal } => self.mark_read(cx, peer, ordinal),
             Command::SetNickname { nickname } => {
                 own.profile.nickname.clone_from(&nickname);
@@ -279,11 +287,7 @@ fn new_peer(cx: &mut Cx, id: PeerId, petname: Name) -> Peer {
         record: bytes::Bytes::new(),
         added: cx.wall(),
     };
-    let conversation = Conversation { peer: id, received: 0, read: 0 };
+    let conversation = Conversation { peer: id, received: 0, read: 0, erase: None };
     cx.put(&Key::Conversation(no), conversation.encode());
-    let name = crate::identity::conversation_id(&cx.peer(), &id);
-    let feed = empty_feed(no, cx.epoch);
-    let outbox = Outbox::new(cx.peer(), id, name, cx.new_feed(), feed);
-    let inbox = Inbox::new(cx.peer(), id, name, no, cx.counters.version);
-    Peer::new(contact, conversation, outbox, inbox)
+    Peer::new(cx, id, contact, conversation)
 }

@@ -4,14 +4,16 @@
 use crate::api::{Batch, Event, KeyRange, Output, Refusal, Stats};
 use crate::gate::Gate;
 use crate::identity::Identity;
-use crate::ids::{BatchId, CallerId, ConversationNo, Epoch, FeedNo, LoadId, Name, PeerId, StreamId};
+use crate::ids::{
+    BatchId, CallerId, ConversationNo, EntryHash, Epoch, FeedNo, LoadId, MessageRef, Name, PeerId, StreamId,
+};
 use crate::limits::{BATCHES, LOADS, UNPERSISTED_BYTES};
 use crate::planted::planted;
-use crate::record::{Counters, Key, KeyBytes};
+use crate::record::{Counters, Dropped, Key, KeyBytes};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, WallClock};
 use crate::timers::Timers;
-use crate::wire::frame::HaveFeed;
+use crate::wire::frame::{Closed, HaveFeed};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -40,6 +42,37 @@ pub(crate) enum OutboxAsked {
     Entries { from: u64 },
     /// The hash of an own entry that an acknowledgement names.
     Hash { seq: u64 },
+    /// Own entries from here on, to be compared with what the peer gives back.
+    Own { from: u64 },
+    /// Own entries from here on, to be issued again.
+    Reissue { from: u64 },
+}
+
+/// What is held of a peer's feeds, as one durable batch has it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) feeds: Vec<HaveFeed>,
+    pub(crate) closed: Option<Closed>,
+}
+
+/// Entries `from..=to` of a feed of the peer's, which is held here and which it lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) epoch: Epoch,
+    pub(crate) no: FeedNo,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// One message whose body goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Removal {
+    pub(crate) peer: PeerId,
+    pub(crate) feed: FeedNo,
+    pub(crate) seq: u64,
+    pub(crate) mine: bool,
+    pub(crate) message: MessageRef,
+    pub(crate) why: Dropped,
 }
 
 /// What a question to storage is about.
@@ -47,7 +80,25 @@ pub(crate) enum OutboxAsked {
 pub(crate) enum Asked {
     Outbox {
         peer: PeerId,
+        feed: FeedNo,
         what: OutboxAsked,
+    },
+    /// Entries of the peer's own that it asks back.
+    Giveback {
+        peer: PeerId,
+        wanted: Wanted,
+    },
+    /// What a peer issues anew may be held here under its old name.
+    Replaced {
+        peer: PeerId,
+        feed: FeedNo,
+        seq: u64,
+    },
+    /// A message whose body goes.
+    Drop(Removal),
+    /// A page of a conversation that is being deleted.
+    Erase {
+        peer: PeerId,
     },
     /// A message that may have been sent before, and waits to know.
     Caller {
@@ -64,13 +115,15 @@ pub(crate) enum Promise {
     /// Own entries to this peer up to `seq` may be on the wire.
     Offer {
         peer: PeerId,
+        feed: FeedNo,
         seq: u64,
+        hash: EntryHash,
     },
     /// This is what we hold of this peer's feeds.
     Have {
         peer: PeerId,
         version: u64,
-        feeds: Vec<HaveFeed>,
+        held: Snapshot,
         cost: u32,
     },
     /// The contact behind this stream is stored: the session may open.
@@ -112,6 +165,8 @@ pub(crate) struct Cx {
     pub(crate) touched: BTreeSet<PeerId>,
     /// The store failed: no promise is made any more.
     pub(crate) failed: bool,
+    /// A peer proved that this store was rolled back: the current epoch must end.
+    pub(crate) rolled_back: bool,
     #[cfg(peerlink_planted)]
     pub(crate) planted: Option<crate::planted::Planted>,
     #[cfg(peerlink_planted)]
@@ -148,6 +203,7 @@ impl Cx {
             out: VecDeque::new(),
             stats: Stats::default(),
             failed: false,
+            rolled_back: false,
             #[cfg(peerlink_planted)]
             planted: None,
             #[cfg(peerlink_planted)]

@@ -2,21 +2,25 @@
 //! one batch with the record that remembers it, and tells the peer what is held once that batch is durable.
 //!
 //! A number that is held already is acknowledged again and never shown again. A number beyond a gap is stored and
-//! shown at once, with the gap. What does not fit the chain is counted and forgotten, never acknowledged.
+//! shown at once, with the gap. What does not fit the chain is counted and forgotten, never acknowledged: its author
+//! sees what we hold, and can ask for it.
 
 use crate::api::Event;
+use crate::api::Page;
+use crate::assemble::{entries, gone_marker};
 use crate::bounded::List;
-use crate::chain::{Placed, Position, body_hash, entry_hash, is_held, place};
-use crate::cx::{Cx, Promise};
-use crate::ids::{ConversationId, ConversationNo, EntryHash, Epoch, FeedNo, MessageRef, PeerId, StreamId};
-use crate::limits::{BODY_BYTES, CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, LAMPORT_LIMIT, OPEN_EPOCHS};
+use crate::chain::{ClosedEpochs, Placed, displace, is_held, place, place_gone};
+use crate::cx::{Cx, Promise, Snapshot};
+use crate::ids::{ConversationNo, EntryHash, Epoch, FeedNo, MessageRef, PeerId};
+use crate::limits::{
+    CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, EPOCHS, EPOCHS_A_DAY, EPOCHS_WINDOW, OPEN_EPOCHS,
+};
 use crate::planted::planted;
-use crate::record::{Conversation, Entry, Feed, Head, Key, Kind, OrderKey, Place, Record as _};
-use crate::wire::Malformed;
-use crate::wire::entry::{Author, Body, Chunk, Item, Run};
-use crate::wire::frame::{Have, HaveFeed, HaveRange};
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use crate::record::{Conversation, Dropped, Entry, Feed, Head, Key, Kind, OrderKey, Place, Record as _};
+use crate::time::Instant;
+use crate::wire::entry::{Author, Gone};
+use crate::wire::frame::{Closed, Have, HaveFeed, HaveRange};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -25,34 +29,29 @@ struct Held {
     no: FeedNo,
     feed: Feed,
     dirty: bool,
-}
-
-/// A body whose chunks are still coming. It lives and dies with its stream.
-#[derive(Debug)]
-struct Partial {
-    epoch: Epoch,
-    seq: u64,
-    entry: Box<Entry>,
-    body: Vec<u8>,
+    /// What came last for the head did not fit it. Until something does, what stands beyond it is of no use either.
+    conflict: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Inbox {
     me: PeerId,
     peer: PeerId,
-    id: ConversationId,
     no: ConversationNo,
     feeds: BTreeMap<Epoch, Held>,
     /// What the newest durable batch holds: the only thing that may be acknowledged.
-    durable: Vec<HaveFeed>,
+    durable: Snapshot,
     durable_version: u64,
     changed: bool,
     /// Cost of entries that were taken and are not acknowledged yet, and of those not yet in a closed batch.
     taken: u32,
     taken_open: u32,
-    /// One for each stream, so at most `SESSIONS_PER_PEER`: while two sessions overlap, what one had begun comes in
-    /// turns with what the other begins again.
-    partial: BTreeMap<StreamId, Partial>,
+    /// Entries that are issued anew and whose old place must be looked at first, and what came after them.
+    parked: VecDeque<(Epoch, u64, Entry)>,
+    parked_cost: u32,
+    asked: bool,
+    /// When the peer began new epochs, in this run.
+    begun: List<Instant, EPOCHS_A_DAY>,
     lamport: u64,
 }
 
@@ -64,25 +63,21 @@ pub(crate) struct Taken {
 }
 
 impl Inbox {
-    pub(crate) fn new(
-        me: PeerId,
-        peer: PeerId,
-        id: ConversationId,
-        no: ConversationNo,
-        version: u64,
-    ) -> Self {
+    pub(crate) fn new(me: PeerId, peer: PeerId, no: ConversationNo, version: u64) -> Self {
         Self {
             me,
             peer,
-            id,
             no,
             feeds: BTreeMap::new(),
-            durable: Vec::new(),
+            durable: Snapshot::default(),
             durable_version: version,
             changed: false,
             taken: 0,
             taken_open: 0,
-            partial: BTreeMap::new(),
+            parked: VecDeque::new(),
+            parked_cost: 0,
+            asked: false,
+            begun: List::new(),
             lamport: 0,
         }
     }
@@ -90,7 +85,7 @@ impl Inbox {
     /// A feed that was stored, at start.
     pub(crate) fn restore(&mut self, no: FeedNo, feed: Feed) {
         self.lamport = self.lamport.max(feed.lamport);
-        self.feeds.insert(feed.epoch, Held { no, feed, dirty: false });
+        self.feeds.insert(feed.epoch, Held { no, feed, dirty: false, conflict: false });
         self.durable = self.snapshot();
     }
 
@@ -109,144 +104,144 @@ impl Inbox {
 
     // --- entries ---------------------------------------------------------------------------------------------
 
-    /// # Errors
-    /// `Malformed`: the session ends. What came before it in the run counts.
-    pub(crate) fn run(
-        &mut self,
-        cx: &mut Cx,
-        conversation: &mut Conversation,
-        stream: StreamId,
-        mut run: Run<'_>,
-    ) -> Result<Taken, Malformed> {
-        let mut taken = Taken::default();
-        if run.head.author != Author::Sender {
-            return Ok(taken);
-        }
-        let (epoch, mut seq, mut prev) = (run.head.epoch, run.head.first, run.head.prev);
-        while let Some(item) = run.next_item() {
-            let item = item?;
-            let (body_len, hash, body) = match &item.body {
-                Body::Inline(bytes) => {
-                    (u32::try_from(bytes.len()).unwrap_or(u32::MAX), body_hash(bytes), Some(*bytes))
-                }
-                Body::Chunked { len, hash } | Body::Dropped { len, hash } => (*len, *hash, None),
-            };
-            let mut entry = new_entry(&item, prev, body_len, hash);
-            let position = Position { conversation: &self.id, author: &self.peer, epoch: &epoch, seq };
-            entry.hash = entry_hash(position, &entry);
-            prev = entry.hash;
-            match item.body {
-                Body::Inline(_) | Body::Dropped { .. } => {
-                    entry.body = Bytes::copy_from_slice(body.unwrap_or_default());
-                    self.take(cx, conversation, epoch, seq, entry, &mut taken)?;
-                }
-                Body::Chunked { .. } => {
-                    check(&entry)?;
-                    let partial = Partial { epoch, seq, entry: Box::new(entry), body: Vec::new() };
-                    self.partial.insert(stream, partial);
-                }
-            }
-            seq = seq.checked_add(1).ok_or(Malformed("entry number"))?;
-        }
-        Ok(taken)
-    }
-
-    /// # Errors
-    /// `Malformed`: the session ends.
-    pub(crate) fn chunk(
-        &mut self,
-        cx: &mut Cx,
-        conversation: &mut Conversation,
-        stream: StreamId,
-        chunk: &Chunk<'_>,
-    ) -> Result<Taken, Malformed> {
-        let mut taken = Taken::default();
-        let fits = |partial: &Partial| {
-            let names = partial.epoch == chunk.epoch && partial.seq == chunk.seq;
-            let next = u32::try_from(partial.body.len()).is_ok_and(|at| at == chunk.offset);
-            let end = partial.body.len() + chunk.bytes.len() <= partial.entry.body_len as usize;
-            names && next && end && !chunk.bytes.is_empty() && chunk.author == Author::Sender
-        };
-        let Some(partial) = self.partial.get_mut(&stream).filter(|partial| fits(partial)) else {
-            return Err(Malformed("chunk"));
-        };
-        partial.body.extend_from_slice(chunk.bytes);
-        if partial.body.len() < partial.entry.body_len as usize {
-            return Ok(taken);
-        }
-        let Some(done) = self.partial.remove(&stream) else { return Ok(taken) };
-        let mut entry = *done.entry;
-        if body_hash(&done.body) != entry.body_hash {
-            return Err(Malformed("body"));
-        }
-        entry.body = Bytes::from(done.body);
-        self.take(cx, conversation, done.epoch, done.seq, entry, &mut taken)?;
-        Ok(taken)
-    }
-
-    /// The stream is over, and with it what it had begun.
-    pub(crate) fn stream_over(&mut self, stream: StreamId) {
-        self.partial.remove(&stream);
-    }
-
     /// One whole entry.
-    fn take(
+    pub(crate) fn take(
+        &mut self,
+        cx: &mut Cx,
+        conversation: &mut Conversation,
+        epoch: Epoch,
+        seq: u64,
+        entry: Entry,
+        taken: &mut Taken,
+    ) {
+        let parked = self.parked.iter().any(|(other, ..)| *other == epoch);
+        if !parked && self.old_place(&entry).is_none() {
+            self.put(cx, conversation, epoch, seq, entry, None, taken);
+            return;
+        }
+        let cost = cost(&entry);
+        if self.parked_cost.saturating_add(cost) > CREDIT_BYTES.saturating_add(ENTRY_COST) {
+            cx.misbehaved(self.peer, "sent more than the credit");
+            return;
+        }
+        self.parked_cost += cost;
+        self.parked.push_back((epoch, seq, entry));
+    }
+
+    /// Where that may be held which this entry issues anew. Below the head of a feed nothing is: its author issues anew
+    /// what did not fit there.
+    fn old_place(&self, entry: &Entry) -> Option<(FeedNo, u64)> {
+        let old = entry.replaces?;
+        let held = self.feeds.get(&old.epoch)?;
+        let beyond = held.feed.beyond.iter().any(|range| (range.first..=range.last).contains(&old.seq));
+        beyond.then_some((held.no, old.seq))
+    }
+
+    /// What must be looked at before what is parked can be taken.
+    pub(crate) fn wants_load(&self) -> Option<(FeedNo, u64)> {
+        let (_, _, entry) = self.parked.front().filter(|_| !self.asked)?;
+        self.old_place(entry)
+    }
+
+    pub(crate) fn asked(&mut self) {
+        self.asked = true;
+    }
+
+    /// The old place of what is parked first, if it can be read.
+    pub(crate) fn loaded(
+        &mut self,
+        cx: &mut Cx,
+        conversation: &mut Conversation,
+        (feed, at): (FeedNo, u64),
+        page: Option<&Page>,
+        taken: &mut Taken,
+    ) {
+        self.asked = false;
+        let old = entries(page).next().filter(|(seq, _)| *seq == at).map(|(_, entry)| entry);
+        let mut answer = Some(old);
+        while let Some((epoch, seq, entry)) = self.parked.pop_front() {
+            let place = self.old_place(&entry);
+            let old = match place {
+                None => None,
+                // What cannot be read is unknown: then this is shown as new rather than not at all.
+                Some(place) if place == (feed, at) && answer.is_some() => answer.take().flatten(),
+                Some(_) => {
+                    self.parked.push_front((epoch, seq, entry));
+                    return;
+                }
+            };
+            self.parked_cost = self.parked_cost.saturating_sub(cost(&entry));
+            let old = old.filter(|old| entry.replaces.is_some_and(|replaced| replaced.hash == old.hash));
+            self.put(cx, conversation, epoch, seq, entry, old, taken);
+        }
+    }
+
+    /// Puts an entry in its place. `old`: it was here already under another name.
+    #[expect(clippy::too_many_arguments, reason = "an entry, where it goes, and what comes of it")]
+    fn put(
         &mut self,
         cx: &mut Cx,
         conversation: &mut Conversation,
         epoch: Epoch,
         seq: u64,
         mut entry: Entry,
+        old: Option<Entry>,
         taken: &mut Taken,
-    ) -> Result<(), Malformed> {
-        check(&entry)?;
-        if entry.kind == Kind::Text && entry.body.len() != entry.body_len as usize {
-            return Err(Malformed("text without its body"));
-        }
-        let cost = ENTRY_COST + entry.body_len;
+    ) {
+        let cost = cost(&entry);
         if !self.feeds.contains_key(&epoch) && !self.open_epoch(cx, epoch) {
-            return Ok(());
+            return;
         }
-        let Some(held) = self.feeds.get_mut(&epoch) else { return Ok(()) };
+        self.reopen(epoch);
+        let Some(held) = self.feeds.get_mut(&epoch) else { return };
         // What is sent again costs nothing: it is held, or about to be.
         if !is_held(&held.feed, seq)
             && self.taken.saturating_add(cost) > CREDIT_BYTES.saturating_add(ENTRY_COST)
         {
             cx.misbehaved(self.peer, "sent more than the credit");
-            return Ok(());
+            return;
         }
         // With a gap, the highest logical time is that of what stands beyond it.
         let contiguous = seq == held.feed.head + 1 && held.feed.beyond.is_empty();
         if contiguous && entry.lamport <= held.feed.lamport {
             cx.misbehaved(self.peer, "logical time went backwards");
-            return Ok(());
+            return;
         }
         let gap_from = gap_before(&held.feed, seq);
         let fills = held.feed.beyond.last().is_some_and(|range| range.last > seq);
-        let placed = place(&mut held.feed, seq, entry.prev, entry.hash);
+        let beyond = seq > held.feed.head + 1 && !is_held(&held.feed, seq);
+        let placed = if held.conflict && beyond {
+            Placed::Conflict
+        } else {
+            place(&mut held.feed, seq, entry.prev, entry.hash)
+        };
+        held.conflict = matches!(placed, Placed::Conflict) || (held.conflict && placed != Placed::Head);
         match placed {
             Placed::Head | Placed::Beyond => {}
             Placed::Held => {
                 cx.stats.duplicates += 1;
                 taken.again = !planted!(cx, LostAckNeverRepaired);
                 if !planted!(cx, DedupOff) {
-                    return Ok(());
+                    return;
                 }
             }
             Placed::Conflict => {
-                cx.misbehaved(self.peer, "an entry does not fit the chain");
-                return Ok(());
+                // Whoever lost something writes like that. What we hold says so, and it can ask for it.
+                cx.stats.conflicts += 1;
+                taken.again = true;
+                return;
             }
-            Placed::NoRoom => return Ok(()),
+            Placed::NoRoom => return,
         }
         held.dirty = true;
         held.feed.lamport = held.feed.lamport.max(entry.lamport);
+        held.feed.link = held.feed.link.or(entry.link);
         self.lamport = self.lamport.max(entry.lamport);
         self.changed = true;
         self.taken = self.taken.saturating_add(cost);
         self.taken_open = self.taken_open.saturating_add(cost);
         cx.stats.entries_received += 1;
-        entry.arrival = cx.next_arrival();
+        entry.arrival = old.as_ref().map_or_else(|| cx.next_arrival(), |old| old.arrival);
         let no = held.no;
         self.store(cx, no, epoch, seq, &entry);
         if let Some(first) = gap_from
@@ -257,28 +252,81 @@ impl Inbox {
         if fills {
             cx.promise_event(Event::GapFilled { peer: self.peer, epoch, first: seq, last: seq });
         }
-        if entry.kind == Kind::Text {
+        if let Some(old) = old
+            && let Some(replaced) = entry.replaces
+        {
+            self.displace(cx, &replaced, &old);
+            let new = MessageRef { epoch, seq };
+            let old = MessageRef { epoch: replaced.epoch, seq: replaced.seq };
+            cx.promise_event(Event::Reissued { peer: self.peer, old, new });
+            return;
+        }
+        let kind = if entry.dropped.is_some() { Kind::Tombstone } else { entry.kind };
+        if kind == Kind::Text {
             conversation.received += 1;
         }
         if planted!(cx, GapHidesWhatFollows) && placed == Placed::Beyond {
-            return Ok(());
+            return;
         }
         cx.promise_event(Event::Received {
             peer: self.peer,
             arrival: entry.arrival,
             ordinal: conversation.received,
             message: MessageRef { epoch, seq },
-            kind: entry.kind,
+            kind,
             claimed: entry.claimed,
             body: entry.body,
         });
-        Ok(())
+    }
+
+    /// What was held under an old name has a new one.
+    fn displace(&mut self, cx: &mut Cx, replaced: &Head, old: &Entry) {
+        let rank = u8::from(self.peer > self.me);
+        let Some(held) = self.feeds.get_mut(&replaced.epoch) else { return };
+        let (epoch, seq) = (replaced.epoch, replaced.seq);
+        cx.delete(&Key::Order(OrderKey { conversation: self.no, lamport: old.lamport, rank, epoch, seq }));
+        if displace(&mut held.feed, seq, old.prev, old.hash) {
+            held.dirty = true;
+            cx.delete(&Key::Entry { feed: held.no, seq });
+            if held.feed.beyond.is_empty() {
+                let (first, last) = (held.feed.head + 1, seq);
+                cx.promise_event(Event::GapFilled { peer: self.peer, epoch, first, last });
+            }
+        }
+    }
+
+    /// Entries that are gone at their author: counted as held, shown as gone.
+    pub(crate) fn gone(&mut self, cx: &mut Cx, gone: &Gone) {
+        let begins = gone.first == 1 && gone.last >= 1 && gone.last < u64::MAX;
+        let known = self.feeds.contains_key(&gone.epoch);
+        if !known && (!begins || !self.open_epoch(cx, gone.epoch)) {
+            return;
+        }
+        self.reopen(gone.epoch);
+        let Some(held) = self.feeds.get_mut(&gone.epoch) else { return };
+        if !place_gone(&mut held.feed, gone.first, gone.last, gone.hash) {
+            return;
+        }
+        held.dirty = true;
+        self.changed = true;
+        let mut marker = gone_marker(gone.first, gone.hash, held.feed.lamport);
+        marker.arrival = cx.next_arrival();
+        let no = held.no;
+        self.store(cx, no, gone.epoch, gone.last, &marker);
+        let (first, last) = (gone.first, gone.last);
+        cx.promise_event(Event::Gone { peer: self.peer, epoch: gone.epoch, first, last });
     }
 
     fn open_epoch(&mut self, cx: &mut Cx, epoch: Epoch) -> bool {
-        if self.feeds.values().filter(|held| !held.feed.closed).count() >= OPEN_EPOCHS {
+        let open = self.feeds.values().filter(|held| !held.feed.closed).count();
+        self.begun.retain(|at| cx.now.saturating_since(*at) < EPOCHS_WINDOW);
+        let first = self.feeds.is_empty();
+        if open >= OPEN_EPOCHS || self.feeds.len() >= EPOCHS || (self.begun.is_full() && !first) {
             cx.misbehaved(self.peer, "too many epochs");
             return false;
+        }
+        if !first {
+            let _room_was_checked = self.begun.push(cx.now);
         }
         let feed = Feed {
             conversation: self.no,
@@ -294,20 +342,16 @@ impl Inbox {
             acked_beyond: List::new(),
             link: None,
             closed: false,
+            fork: None,
         };
-        self.feeds.insert(epoch, Held { no: cx.new_feed(), feed, dirty: true });
+        self.feeds.insert(epoch, Held { no: cx.new_feed(), feed, dirty: true, conflict: false });
         true
     }
 
     fn store(&self, cx: &mut Cx, no: FeedNo, epoch: Epoch, seq: u64, entry: &Entry) {
         let place = Place { feed: no, seq }.encode();
-        let order = OrderKey {
-            conversation: self.no,
-            lamport: entry.lamport,
-            rank: u8::from(self.peer > self.me),
-            epoch,
-            seq,
-        };
+        let rank = u8::from(self.peer > self.me);
+        let order = OrderKey { conversation: self.no, lamport: entry.lamport, rank, epoch, seq };
         cx.put(&Key::Entry { feed: no, seq }, entry.encode());
         cx.put(&Key::Order(order), place.clone());
         cx.put(&Key::Arrival(entry.arrival), place);
@@ -315,12 +359,105 @@ impl Inbox {
 
     // --- what is held ----------------------------------------------------------------------------------------
 
-    fn snapshot(&self) -> Vec<HaveFeed> {
+    /// What is held of an epoch beyond `upto`, if it is anything.
+    pub(crate) fn beyond(&self, epoch: &Epoch, upto: u64) -> Option<(FeedNo, u64)> {
+        let held = self.feeds.get(epoch)?;
+        let last = held.feed.beyond.last().map_or(held.feed.head, |range| range.last);
+        (last > upto).then_some((held.no, last))
+    }
+
+    fn find(&self, feed: FeedNo) -> Option<&Held> {
+        self.feeds.values().find(|held| held.no == feed)
+    }
+
+    pub(crate) fn feed_nos(&self) -> impl Iterator<Item = FeedNo> + '_ {
+        self.feeds.values().map(|held| held.no)
+    }
+
+    /// Where this message is stored, if it is held.
+    pub(crate) fn place(&self, message: MessageRef) -> Option<FeedNo> {
+        let held = self.feeds.get(&message.epoch)?;
+        is_held(&held.feed, message.seq).then_some(held.no)
+    }
+
+    /// Whether nothing of this feed is held beyond.
+    pub(crate) fn is_last(&self, feed: FeedNo, seq: u64) -> bool {
+        let held = self.find(feed);
+        held.is_some_and(|held| {
+            seq == held.feed.head || held.feed.beyond.iter().any(|range| range.last == seq)
+        })
+    }
+
+    pub(crate) fn order_key(&self, feed: FeedNo, seq: u64, lamport: u64) -> Option<OrderKey> {
+        let epoch = self.find(feed)?.feed.epoch;
+        Some(OrderKey { conversation: self.no, lamport, rank: u8::from(self.peer > self.me), epoch, seq })
+    }
+
+    /// The user deletes a message of the peer's, on this device.
+    pub(crate) fn drop_body(&self, cx: &mut Cx, feed: FeedNo, seq: u64, entry: Entry) {
+        let Some(order) = self.order_key(feed, seq, entry.lamport) else { return };
+        let message = MessageRef { epoch: order.epoch, seq };
+        let dropped = entry.dropped.or(Some(Dropped::Deleted));
+        let entry = Entry { body: Bytes::new(), dropped, ..entry };
+        cx.put(&Key::Entry { feed, seq }, entry.encode());
+        cx.delete(&Key::Order(order));
+        cx.promise_event(Event::Dropped { peer: self.peer, message, cancelled: false });
+    }
+
+    /// Whether this number was ever held.
+    pub(crate) fn holds(&self, epoch: &Epoch, seq: u64) -> bool {
+        self.feeds.get(epoch).is_some_and(|held| is_held(&held.feed, seq))
+    }
+
+    fn order(&self) -> Vec<Epoch> {
+        ClosedEpochs::order(self.feeds.values().map(|held| &held.feed))
+    }
+
+    /// The peer says what it has of its own feeds: an earlier epoch that both hold whole is closed.
+    pub(crate) fn close(&mut self, have: &Have) {
+        for epoch in self.order() {
+            let Some(held) = self.feeds.get(&epoch) else { return };
+            let known = have.feeds.iter().any(|row| {
+                row.author == Author::Sender
+                    && row.epoch == epoch
+                    && (row.upto, row.hash) == (held.feed.head, held.feed.hash)
+            });
+            let mut after = self.feeds.values().filter_map(|held| held.feed.link);
+            let follows = after.any(|link| link.epoch == epoch && link.last <= held.feed.head);
+            let whole = held.feed.beyond.is_empty() && follows && known;
+            if !held.feed.closed && !whole {
+                return;
+            }
+            if let Some(held) = self.feeds.get_mut(&epoch)
+                && !core::mem::replace(&mut held.feed.closed, true)
+            {
+                held.dirty = true;
+                self.changed = true;
+            }
+        }
+    }
+
+    /// The peer writes in an epoch that was closed: it lost what it knew. This one and all after it are open again.
+    fn reopen(&mut self, epoch: Epoch) {
+        if self.feeds.get(&epoch).is_none_or(|held| !held.feed.closed) {
+            return;
+        }
+        for later in self.order().into_iter().skip_while(|other| *other != epoch) {
+            if let Some(held) = self.feeds.get_mut(&later)
+                && core::mem::take(&mut held.feed.closed)
+            {
+                held.dirty = true;
+                self.changed = true;
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
         let open = self
             .feeds
             .values()
             .filter(|held| !held.feed.closed && (held.feed.head > 0 || !held.feed.beyond.is_empty()));
-        open.map(|held| HaveFeed {
+        let feeds = open.take(OPEN_EPOCHS).map(|held| HaveFeed {
             author: Author::Receiver,
             epoch: held.feed.epoch,
             upto: held.feed.head,
@@ -330,8 +467,17 @@ impl Inbox {
                 last: range.last,
                 hash: range.hash,
             })),
-        })
-        .collect()
+        });
+        let feeds = feeds.collect();
+        let order = self.order();
+        let all = order.iter().filter_map(|epoch| self.feeds.get(epoch)).map(|held| &held.feed);
+        let epochs = all.clone().take_while(|feed| feed.closed).count();
+        let closed = (epochs > 0).then(|| Closed {
+            author: Author::Receiver,
+            epochs: u32::try_from(epochs).unwrap_or(u32::MAX),
+            hash: ClosedEpochs::hash(all.take(epochs)),
+        });
+        Snapshot { feeds, closed }
     }
 
     /// Writes heads into the batch that is about to close, and promises to tell of them when it is durable.
@@ -343,8 +489,8 @@ impl Inbox {
         }
         if core::mem::take(&mut self.changed) {
             let version = cx.next_version();
-            let (feeds, cost) = (self.snapshot(), core::mem::take(&mut self.taken_open));
-            let promise = Promise::Have { peer: self.peer, version, feeds, cost };
+            let (held, cost) = (self.snapshot(), core::mem::take(&mut self.taken_open));
+            let promise = Promise::Have { peer: self.peer, version, held, cost };
             #[cfg(peerlink_planted)]
             if planted!(cx, AckBeforeDurable) {
                 cx.early.push(promise);
@@ -355,20 +501,20 @@ impl Inbox {
     }
 
     /// The batch of a snapshot is durable.
-    pub(crate) fn durable(&mut self, version: u64, feeds: Vec<HaveFeed>, cost: u32) {
+    pub(crate) fn durable(&mut self, version: u64, held: Snapshot, cost: u32) {
         self.durable_version = version;
-        self.durable = feeds;
+        self.durable = held;
         self.taken = self.taken.saturating_sub(cost);
     }
 
-    /// The have-vector that may be sent now.
-    pub(crate) fn have(&self, cx: &Cx) -> Have {
+    /// The have-vector that may be sent now. `asked`: what this node asks back of its own feeds.
+    pub(crate) fn have(&self, cx: &Cx, asked: impl Iterator<Item = HaveFeed>) -> Have {
         Have {
             holder: cx.epoch,
             version: self.durable_version,
             credit: CREDIT_BYTES,
-            feeds: List::of(self.durable.iter().cloned()),
-            closed: List::new(),
+            feeds: List::of(self.durable.feeds.iter().cloned().chain(asked)),
+            closed: List::of(self.durable.closed),
         }
     }
 }
@@ -379,36 +525,6 @@ fn gap_before(feed: &Feed, seq: u64) -> Option<u64> {
     (below + 1 < seq).then_some(below + 1)
 }
 
-fn new_entry(item: &Item<'_>, prev: EntryHash, body_len: u32, body_hash: EntryHash) -> Entry {
-    Entry {
-        kind: item.kind,
-        prev,
-        hash: EntryHash::NONE,
-        tag: item.tag,
-        lamport: item.lamport,
-        claimed: item.claimed,
-        caller: item.caller,
-        heads: item.heads.clone(),
-        link: item.link,
-        replaces: item.replaces,
-        arrival: 0,
-        recovered: false,
-        body_hash,
-        body_len,
-        body: Bytes::new(),
-    }
-}
-
-/// What no correct peer sends, whatever its history.
-fn check(entry: &Entry) -> Result<(), Malformed> {
-    if entry.body_len as usize > BODY_BYTES {
-        return Err(Malformed("body length"));
-    }
-    if entry.lamport == 0 || entry.lamport > LAMPORT_LIMIT {
-        return Err(Malformed("logical time"));
-    }
-    if entry.kind == Kind::Text && core::str::from_utf8(&entry.body).is_err() {
-        return Err(Malformed("text"));
-    }
-    Ok(())
+fn cost(entry: &Entry) -> u32 {
+    ENTRY_COST.saturating_add(u32::try_from(entry.body.len()).unwrap_or(u32::MAX))
 }

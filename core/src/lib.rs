@@ -35,6 +35,7 @@ pub mod trace;
 pub mod wire;
 
 // Floor 2: mechanisms.
+mod assemble;
 mod backoff;
 mod chain;
 mod cx;
@@ -44,6 +45,7 @@ mod noise;
 mod timers;
 
 // Floor 3: machines, one remote thing each.
+mod giveback;
 mod inbox;
 mod outbox;
 mod path;
@@ -51,7 +53,9 @@ mod session;
 
 // Floor 4: tables.
 mod contacts;
+mod erase;
 mod links;
+mod outgoing;
 mod peers;
 mod profile;
 

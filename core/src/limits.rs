@@ -27,6 +27,10 @@ pub const RANGES: usize = 8;
 pub const HAVE_FEEDS: usize = 16;
 /// Open epochs of one author in one conversation.
 pub const OPEN_EPOCHS: usize = 8;
+/// New epochs that an author may begin in a conversation within a day of this run, and epochs in all.
+pub const EPOCHS_A_DAY: usize = 4;
+pub const EPOCHS_WINDOW: Duration = Duration::from_secs(24 * 3600);
+pub const EPOCHS: usize = 64;
 /// Heads of other feeds named in an entry's header.
 pub const ENTRY_HEADS: usize = 4;
 /// Entries of one page or one run.
@@ -140,6 +144,10 @@ const _: () = {
     assert!(PEER_RECORD_BYTES < FRAME_BYTES);
     assert!(HALF_OPEN_PER_SOURCE <= HALF_OPEN && HALF_OPEN < STREAMS);
     assert!(2 * OPEN_EPOCHS <= HAVE_FEEDS, "a have-vector names every open epoch of both");
+    assert!(
+        OPEN_EPOCHS < EPOCHS && EPOCHS_A_DAY < OPEN_EPOCHS,
+        "no epoch of one day closes the door to another"
+    );
     assert!(READY_BYTES >= BODY_BYTES + PAGE_BYTES);
     assert!(UNPERSISTED_BYTES > CREDIT_BYTES as usize);
     assert!(

@@ -84,6 +84,11 @@ impl Links {
         Self { keys, map: BTreeMap::new(), next_dial: 2 }
     }
 
+    /// Handshakes name this epoch from now on.
+    pub(crate) const fn new_epoch(&mut self, epoch: Epoch) {
+        self.keys.holder = epoch;
+    }
+
     pub(crate) fn get(&self, stream: StreamId) -> Option<&Link> {
         self.map.get(&stream)
     }

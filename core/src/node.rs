@@ -159,8 +159,20 @@ impl Node {
                 }
             }
         }
+        if core::mem::take(&mut self.cx.rolled_back) {
+            self.new_epoch();
+        }
         self.due();
         self.keep();
+    }
+
+    /// This store was rolled back: what is written from now on must not take numbers that were used before.
+    fn new_epoch(&mut self) {
+        self.cx.epoch = crate::ids::Epoch(self.cx.rng.bytes());
+        self.own.profile.epoch = self.cx.epoch;
+        self.own.write(&mut self.cx);
+        self.links.new_epoch(self.cx.epoch);
+        self.peers.new_epoch(&mut self.cx);
     }
 
     /// A request.
@@ -316,15 +328,16 @@ impl Node {
         while let Some(promise) = self.cx.kept() {
             match promise {
                 Promise::Event(event) => self.cx.event(event),
-                Promise::Offer { peer, seq } => {
-                    if let Some(peer) = self.peers.map.get_mut(&peer) {
-                        peer.outbox.durable(seq);
+                Promise::Offer { peer: id, feed, seq, hash } => {
+                    let peer = self.peers.map.get_mut(&id);
+                    if peer.is_some_and(|peer| peer.outgoing.durable(feed, seq, hash)) {
+                        self.peers.tell_have(&mut self.cx, &mut self.links, id);
                     }
-                    self.cx.touch(peer);
+                    self.cx.touch(id);
                 }
-                Promise::Have { peer: id, version, feeds, cost } => {
+                Promise::Have { peer: id, version, held, cost } => {
                     if let Some(peer) = self.peers.map.get_mut(&id) {
-                        peer.inbox.durable(version, feeds, cost);
+                        peer.inbox.durable(version, held, cost);
                     }
                     self.peers.tell_have(&mut self.cx, &mut self.links, id);
                 }
@@ -339,6 +352,7 @@ impl Node {
                 Promise::Ready => {
                     self.cx.event(Event::Ready);
                     self.peers.all_reach(&mut self.cx, &mut self.links);
+                    self.peers.go_on(&mut self.cx);
                     self.read_on();
                 }
             }

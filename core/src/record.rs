@@ -27,7 +27,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Version of every stored record and of the whole store.
-pub const FORMAT: u8 = 1;
+/// 2: an entry names the place of what it replaces beside its hash, and says why its body is gone; a feed says how far
+/// it was issued again, a conversation how far it is being deleted.
+pub const FORMAT: u8 = 2;
 /// Sealing id of a record that is not encrypted.
 pub const NOT_SEALED: u8 = 0;
 
@@ -324,6 +326,8 @@ pub struct Conversation {
     /// Messages received, ever, and how many of them (in order of arrival) the user has seen.
     pub received: u64,
     pub read: u64,
+    /// The user deleted everything up to this logical time, and that work is not finished.
+    pub erase: Option<u64>,
 }
 
 /// Entries `first..=last`, all held. `prev` is what `first` names as the hash before it, `hash` is that of `last`.
@@ -366,6 +370,9 @@ pub struct Feed {
     pub link: Option<EpochLink>,
     /// Known whole, and it will not grow: out of the have-vector.
     pub closed: bool,
+    /// Own, and the peer proved another history: entries from this number on are being issued again in a newer epoch.
+    /// They end at `head`, which then falls back to `acked`.
+    pub fork: Option<u64>,
 }
 
 /// The head of a feed that an entry's author had seen.
@@ -381,12 +388,36 @@ pub struct Head {
 pub enum Kind {
     /// A message of UTF-8 text.
     Text,
-    /// The header of an entry whose body its author took away.
+    /// What stands for entries that are gone at their author. Never on the wire as an entry.
     Tombstone,
     /// The author takes back what it replaces, if that was not delivered.
     Cancel,
     /// The author has read up to the heads it names.
     Read,
+}
+
+/// Why the body of an entry is gone. Its header stays, so that the chain holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Dropped {
+    /// The user took it back. `settled`: the peer said that it did not have it before it was told so, and never will.
+    /// Otherwise an acknowledgement proves that it came, whatever the user decided.
+    Cancelled { settled: bool },
+    /// The time that the user had set for it was over. `settled` as above.
+    Expired { settled: bool },
+    /// The user deleted it, on this device alone.
+    Deleted,
+    /// It came without its body: its author had taken it back.
+    ByAuthor,
+    /// Entries from `first` up to this one are gone at their author, header and all.
+    Gone { first: u64 },
+}
+
+impl Dropped {
+    /// Whether the user took back what may be on its way.
+    #[must_use]
+    pub const fn is_withdrawn(self) -> bool {
+        matches!(self, Self::Cancelled { .. } | Self::Expired { .. })
+    }
 }
 
 /// A stored entry: its header, proofs, and what this device knows about it.
@@ -402,12 +433,15 @@ pub struct Entry {
     pub caller: CallerId,
     pub heads: List<Head, ENTRY_HEADS>,
     pub link: Option<EpochLink>,
-    pub replaces: Option<EntryHash>,
+    /// The entry of an epoch that a rollback ended, which is issued again by this one.
+    pub replaces: Option<Head>,
     /// Local arrival number; 0 for own entries.
     pub arrival: u64,
     /// Given back by the peer after a loss: raises no new-message event.
     pub recovered: bool,
-    /// Hash and length of the body, which may have been dropped.
+    /// Why there is no body, if it is gone.
+    pub dropped: Option<Dropped>,
+    /// Hash and length of the body.
     pub body_hash: EntryHash,
     pub body_len: u32,
     pub body: Bytes,

@@ -1,13 +1,10 @@
 //! From records on disk to a running node.
 
 use crate::bounded::List;
-use crate::chain::empty_feed;
 use crate::cx::Cx;
-use crate::identity::{Identity, IdentitySecret, conversation_id};
+use crate::identity::{Identity, IdentitySecret};
 use crate::ids::{ConversationNo, EntryHash, Epoch, FeedNo, InviteId, PeerId};
-use crate::inbox::Inbox;
 use crate::node::{Config, Node};
-use crate::outbox::Outbox;
 use crate::peers::{Peer, Peers};
 use crate::planted::planted;
 use crate::profile::Own;
@@ -88,6 +85,9 @@ impl Restore {
             None if self.contacts.is_empty() && self.feeds.is_empty() => new_profile(&mut rng),
             None => return Err(CorruptRecord::Dangling("the profile record")),
         };
+        if profile.epoch == Epoch::TO_BE_DRAWN {
+            profile.epoch = Epoch(rng.bytes());
+        }
         profile.start += 1;
         let mut cx = Cx::new(identity, rng, self.config.network, profile.epoch, profile.start);
         #[cfg(peerlink_planted)]
@@ -113,27 +113,19 @@ impl Restore {
             let conversation = self.conversations.remove(&no).filter(|conversation| conversation.peer == id);
             let conversation = conversation.ok_or(CorruptRecord::Dangling("a contact's conversation"))?;
             owners.insert(no, id);
-            let name = conversation_id(&cx.peer(), &id);
-            let mine = self
-                .feeds
-                .iter()
-                .find(|(_, feed)| feed.conversation == no && feed.mine && feed.epoch == cx.epoch);
-            let (feed_no, feed) = match mine {
-                Some((no, feed)) if planted!(cx, EvidenceLostAtStart) => {
-                    (*no, Feed { acked: 0, acked_hash: EntryHash::NONE, ..feed.clone() })
-                }
-                Some((no, feed)) => (*no, feed.clone()),
-                None => (cx.new_feed(), empty_feed(no, cx.epoch)),
-            };
-            let outbox = Outbox::new(cx.peer(), id, name, feed_no, feed);
-            let inbox = Inbox::new(cx.peer(), id, name, no, cx.counters.version);
-            peers.map.insert(id, Peer::new(contact, conversation, outbox, inbox));
+            let peer = Peer::new(cx, id, contact, conversation);
+            peers.map.insert(id, peer);
         }
         for (no, feed) in self.feeds {
             let owner =
                 owners.get(&feed.conversation).ok_or(CorruptRecord::Dangling("a feed's conversation"))?;
-            if let Some(peer) = peers.map.get_mut(owner).filter(|_| !feed.mine) {
-                peer.inbox.restore(no, feed);
+            match peers.map.get_mut(owner) {
+                Some(peer) if feed.mine && planted!(cx, EvidenceLostAtStart) => {
+                    peer.outgoing.restore(no, Feed { acked: 0, acked_hash: EntryHash::NONE, ..feed });
+                }
+                Some(peer) if feed.mine => peer.outgoing.restore(no, feed),
+                Some(peer) => peer.inbox.restore(no, feed),
+                None => {}
             }
         }
         Ok(())

@@ -36,7 +36,7 @@ use alloc::vec::Vec;
 pub(crate) struct Keys {
     network: u32,
     peer: PeerId,
-    holder: Epoch,
+    pub(crate) holder: Epoch,
     start: u64,
     key: StaticKey,
     as_initiator: Certificate,

@@ -7,8 +7,8 @@ use peerlink_core::identity::{Identity, IdentitySecret};
 use peerlink_core::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, InviteId, Name, PeerId, Tag};
 use peerlink_core::limits::KEY_BYTES;
 use peerlink_core::record::{
-    Contact, ContactState, Conversation, CorruptRecord, Counters, Entry, EpochLink, Feed, Head, Invite, Key,
-    Kind, OrderKey, Place, Profile, Range, Record, Table,
+    Contact, ContactState, Conversation, CorruptRecord, Counters, Dropped, Entry, EpochLink, Feed, Head,
+    Invite, Key, Kind, OrderKey, Place, Profile, Range, Record, Table,
 };
 use peerlink_core::time::WallClock;
 use std::fmt::{Debug, Write as _};
@@ -183,7 +183,9 @@ fn what_restores_a_node_is_what_it_was() {
 
     record(&mut text, "invite, open", &Invite { expires: WallClock(1_790_000_000_000), spent_by: None });
     record(&mut text, "invite, spent", &Invite { expires: WallClock(5), spent_by: Some(peer()) });
-    record(&mut text, "conversation", &Conversation { peer: peer(), received: 300, read: 200 });
+    record(&mut text, "conversation", &Conversation { peer: peer(), received: 300, read: 200, erase: None });
+    let erasing = Conversation { peer: peer(), received: 300, read: 300, erase: Some(70_000) };
+    record(&mut text, "conversation, being deleted", &erasing);
 
     let range = |first, last| Range { first, last, prev: hash(4), hash: hash(5) };
     let feed = Feed {
@@ -200,6 +202,7 @@ fn what_restores_a_node_is_what_it_was() {
         acked_beyond: List::of([range(7, 7)]),
         link: Some(EpochLink { epoch: epoch(9), last: 10, hash: hash(11) }),
         closed: true,
+        fork: None,
     };
     record(&mut text, "feed", &feed);
     let new = Feed {
@@ -211,9 +214,10 @@ fn what_restores_a_node_is_what_it_was() {
         acked_beyond: List::new(),
         link: None,
         closed: false,
-        ..feed
+        ..feed.clone()
     };
     record(&mut text, "feed, new", &new);
+    record(&mut text, "feed, issued again", &Feed { fork: Some(300), ..feed });
     insta::assert_snapshot!(text);
 }
 
@@ -233,6 +237,7 @@ fn history_is_what_it_was() {
         replaces: None,
         arrival: 70_000,
         recovered: false,
+        dropped: None,
         body_hash: hash(5),
         body_len: 7,
         body: Bytes::from_static("grüße".as_bytes()),
@@ -241,11 +246,22 @@ fn history_is_what_it_was() {
     let mut whole = entry.clone();
     whole.heads = List::of([Head { epoch: epoch(6), seq: 7, hash: hash(8) }]);
     whole.link = Some(EpochLink { epoch: epoch(9), last: 10, hash: hash(11) });
-    whole.replaces = Some(hash(12));
+    whole.replaces = Some(Head { epoch: epoch(13), seq: 14, hash: hash(12) });
     whole.recovered = true;
     whole.arrival = 0;
     for (what, kind) in [("tombstone", Kind::Tombstone), ("cancel", Kind::Cancel), ("read", Kind::Read)] {
         record(&mut text, what, &Entry { kind, body: Bytes::new(), ..whole.clone() });
+    }
+    for dropped in [
+        Dropped::Cancelled { settled: false },
+        Dropped::Cancelled { settled: true },
+        Dropped::Expired { settled: false },
+        Dropped::Deleted,
+        Dropped::ByAuthor,
+        Dropped::Gone { first: 300 },
+    ] {
+        let what = format!("{dropped:?}");
+        record(&mut text, &what, &Entry { dropped: Some(dropped), body: Bytes::new(), ..entry.clone() });
     }
     for table in [Table::Order, Table::Arrival, Table::Caller] {
         let place = Place { feed: FeedNo(0x0102_0304), seq: 0x1112_1314_1516_1718 };
@@ -265,13 +281,13 @@ fn newer_and_sealed_records_are_told_from_damaged_ones() {
         bytes[at] = to;
         Counters::decode(&bytes)
     };
-    assert_eq!(changed(0, 2), Err(CorruptRecord::Newer { table, found: 2 }));
+    assert_eq!(changed(0, 3), Err(CorruptRecord::Newer { table, found: 3 }));
     assert_eq!(changed(1, 1), Err(CorruptRecord::Sealed(table)));
-    assert_eq!(Counters::decode(&[1]), Err(CorruptRecord::Value(table)));
+    assert_eq!(Counters::decode(&[2]), Err(CorruptRecord::Value(table)));
     assert_eq!(
-        Place::decode(Table::Order, &[2, 0]),
-        Err(CorruptRecord::Newer { table: Table::Order as u8, found: 2 })
+        Place::decode(Table::Order, &[3, 0]),
+        Err(CorruptRecord::Newer { table: Table::Order as u8, found: 3 })
     );
-    assert_eq!(Place::decode(Table::Order, &[1, 7]), Err(CorruptRecord::Sealed(Table::Order as u8)));
+    assert_eq!(Place::decode(Table::Order, &[2, 7]), Err(CorruptRecord::Sealed(Table::Order as u8)));
     assert_eq!(Key::decode(&[]), Err(CorruptRecord::Key));
 }

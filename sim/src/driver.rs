@@ -106,6 +106,10 @@ impl World {
             if std::mem::replace(&mut process.duplicates, duplicates) < duplicates {
                 self.met.add(Probe::OfferedAgain);
             }
+            let doubted = node.stats().doubts + node.stats().conflicts;
+            if std::mem::replace(&mut process.doubted, doubted) < doubted {
+                self.met.add(Probe::Doubted);
+            }
         }
         if process.store_failed.is_none() && !self.hosts[index].is_hostile {
             let Some(process) = self.hosts[index].process.as_ref() else { return };

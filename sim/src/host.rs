@@ -146,6 +146,8 @@ pub(crate) struct Process {
     pub(crate) deferred: bool,
     /// Entries that came a second time, as its node counts them.
     pub(crate) duplicates: u64,
+    /// What of others it could not believe.
+    pub(crate) doubted: u64,
     /// When the timer that is set will fire.
     pub(crate) armed: Option<u64>,
     pub(crate) generation: u64,
@@ -176,6 +178,7 @@ impl Process {
             last_dial: 0,
             deferred: false,
             duplicates: 0,
+            doubted: 0,
             armed: None,
             generation: 0,
             ticked: false,

@@ -230,6 +230,14 @@ impl World {
                 self.turned_away(index, &peer)
             }
             Event::Ready
+            | Event::Gone { .. }
+            | Event::RolledBack { .. }
+            | Event::Recovered { .. }
+            | Event::Reissued { .. }
+            | Event::SecondCopy { .. }
+            | Event::Dropped { .. }
+            | Event::DropFailed { .. }
+            | Event::ConversationDeleted { .. }
             | Event::Delivered { .. }
             | Event::Gap { .. }
             | Event::GapFilled { .. }

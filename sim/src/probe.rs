@@ -41,10 +41,12 @@ pub enum Probe {
     Stopped,
     /// Somebody was told that a contact misbehaves.
     Misbehaved,
+    /// An entry that did not fit what is held, or a have-vector that said more of one's own than is there.
+    Doubted,
 }
 
 impl Probe {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Gap,
         Self::GapFilled,
         Self::Chunks,
@@ -66,6 +68,7 @@ impl Probe {
         Self::SendFailed,
         Self::Stopped,
         Self::Misbehaved,
+        Self::Doubted,
     ];
 
     #[must_use]
@@ -115,6 +118,14 @@ impl Met {
             | Event::Disconnected { .. }
             | Event::Attempt { .. }
             | Event::Ready
+            | Event::Gone { .. }
+            | Event::RolledBack { .. }
+            | Event::Recovered { .. }
+            | Event::Reissued { .. }
+            | Event::SecondCopy { .. }
+            | Event::Dropped { .. }
+            | Event::DropFailed { .. }
+            | Event::ConversationDeleted { .. }
             | Event::Delivered { .. }
             | Event::InviteStored { .. }
             | Event::ContactChanged { .. }
@@ -135,6 +146,8 @@ impl Met {
             | Refusal::TooLong
             | Refusal::NotText
             | Refusal::QueueFull
+            | Refusal::UnknownMessage
+            | Refusal::Delivered
             | Refusal::NameTaken
             | Refusal::OwnTicket
             | Refusal::TooManyContacts

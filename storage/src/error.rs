@@ -21,6 +21,13 @@ pub enum OpenError {
         .path.display()
     )]
     Newer { path: PathBuf, found: u64, known: u8 },
+    /// A program from before 1.0 wrote it, in a format that changed since.
+    #[error(
+        "the store {} has format {found} of an earlier program, and this program knows only format {known}: before 1.0 \
+         formats may change. Use the program that wrote it, or begin with a new profile; nothing was changed",
+        .path.display()
+    )]
+    Older { path: PathBuf, found: u64, known: u8 },
     /// Something in it is not what was written.
     #[error(
         "the store {} is damaged: {detail}. Nothing was changed",

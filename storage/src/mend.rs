@@ -12,8 +12,8 @@ use peerlink_core::bounded::List;
 use peerlink_core::ids::{ConversationNo, EntryHash, Epoch, FeedNo, PeerId};
 use peerlink_core::limits::RANGES;
 use peerlink_core::record::{
-    Contact, Conversation, CorruptRecord, Counters, Entry, Feed, Invite, Key, OrderKey, Place, Profile,
-    Range, Record as _, Table,
+    Contact, Conversation, CorruptRecord, Counters, Dropped, Entry, Feed, Invite, Key, OrderKey, Place,
+    Profile, Range, Record as _, Table,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,7 +123,7 @@ fn contacts(
     })?;
     for (no, peer) in &owners {
         if !there.contains(no) {
-            let conversation = Conversation { peer: *peer, received: 0, read: 0 };
+            let conversation = Conversation { peer: *peer, received: 0, read: 0, erase: None };
             into.put(Key::Conversation(*no).encode(), Some(conversation.encode()))?;
         }
     }
@@ -157,7 +157,7 @@ fn feeds(
         }
         Ok(Entry::decode(value).and_then(|entry| {
             mended.arrival = mended.arrival.max(entry.arrival);
-            mended.replaced.extend(entry.replaces);
+            mended.replaced.extend(entry.replaces.map(|replaced| replaced.hash));
             if runs.entry(feed).or_default().take(seq, &entry) {
                 Ok(())
             } else {
@@ -300,7 +300,7 @@ fn lead_to(
                 seq,
             };
             let mut leads = Vec::new();
-            if !replaced.contains(&entry.hash) {
+            if !replaced.contains(&entry.hash) && entry.dropped != Some(Dropped::Deleted) {
                 leads.push(Key::Order(order));
             }
             if kept.mine {

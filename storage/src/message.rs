@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use peerlink_core::ids::{CallerId, Epoch, MessageRef, PeerId};
-use peerlink_core::record::{Contact, Feed, Kind, OrderKey, Range};
+use peerlink_core::record::{Contact, Dropped, Feed, Kind, OrderKey, Range};
 use peerlink_core::time::WallClock;
 
 /// What is proven about a message on this device.
@@ -12,6 +12,10 @@ pub enum State {
     Queued,
     /// An own message, on the recipient's stable storage.
     Delivered,
+    /// An own message that was taken back, and there is no proof that it came all the same.
+    Cancelled,
+    /// An own message whose time was over, and there is no proof that it came all the same.
+    Expired,
     /// The peer's message, on this device's stable storage.
     Received,
 }
@@ -26,6 +30,7 @@ pub struct Message {
     pub caller: CallerId,
     /// What the author's clock said.
     pub claimed: WallClock,
+    /// `Tombstone` for what was taken away, here or by its author, and for what is gone.
     pub kind: Kind,
     /// UTF-8 text as its author wrote it; empty if it was taken away.
     pub body: Bytes,
@@ -101,13 +106,17 @@ pub(crate) fn queued(feed: &Feed) -> u64 {
     feed.head.saturating_sub(feed.acked).saturating_sub(beyond)
 }
 
-pub(crate) fn state(feed: &Feed, seq: u64) -> State {
+/// `dropped`: why the message has no body any more. What was taken back and is acknowledged all the same was delivered,
+/// unless the peer had said before that it did not have it.
+pub(crate) fn state(feed: &Feed, seq: u64, dropped: Option<Dropped>) -> State {
     let acked =
         seq <= feed.acked || feed.acked_beyond.iter().any(|range| (range.first..=range.last).contains(&seq));
-    match (feed.mine, acked) {
+    match (feed.mine, dropped) {
         (false, _) => State::Received,
-        (true, true) => State::Delivered,
-        (true, false) => State::Queued,
+        (true, Some(Dropped::Cancelled { settled })) if settled || !acked => State::Cancelled,
+        (true, Some(Dropped::Expired { settled })) if settled || !acked => State::Expired,
+        (true, _) if acked => State::Delivered,
+        (true, _) => State::Queued,
     }
 }
 
@@ -151,6 +160,7 @@ mod tests {
             acked_beyond: List::new(),
             link: None,
             closed: false,
+            fork: None,
         }
     }
 
@@ -159,10 +169,16 @@ mod tests {
         let mut own = feed(true);
         own.acked = 4;
         own.acked_beyond = List::of([range(6, 7), range(10, 10)]);
-        let delivered: Vec<u64> = (1..=10).filter(|seq| state(&own, *seq) == State::Delivered).collect();
+        let delivered: Vec<u64> =
+            (1..=10).filter(|seq| state(&own, *seq, None) == State::Delivered).collect();
         assert_eq!(delivered, [1, 2, 3, 4, 6, 7, 10]);
         assert_eq!(queued(&own), 3);
-        assert_eq!(state(&feed(false), 1), State::Received);
+        assert_eq!(state(&feed(false), 1, None), State::Received);
+        let cancelled = |settled| Some(Dropped::Cancelled { settled });
+        assert_eq!(state(&own, 5, cancelled(false)), State::Cancelled);
+        assert_eq!(state(&own, 4, cancelled(false)), State::Delivered);
+        assert_eq!(state(&own, 4, cancelled(true)), State::Cancelled);
+        assert_eq!(state(&own, 4, Some(Dropped::Deleted)), State::Delivered);
     }
 
     #[test]

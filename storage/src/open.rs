@@ -207,6 +207,7 @@ pub(crate) fn read_format(path: &Path) -> Result<bool, OpenError> {
         Some(found) if found > u64::from(FORMAT) => {
             Err(OpenError::Newer { path: path.to_owned(), found, known: FORMAT })
         }
+        Some(found) => Err(OpenError::Older { path: path.to_owned(), found, known: FORMAT }),
         _ => Err(OpenError::damaged(path, "its file `format` does not say which format it has")),
     }
 }

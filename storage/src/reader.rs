@@ -11,7 +11,7 @@ use fjall::{Keyspace, Readable, Snapshot};
 use peerlink_core::ids::{CallerId, ConversationNo, FeedNo, MessageRef, PeerId};
 use peerlink_core::limits::{CONTACTS, INVITES};
 use peerlink_core::record::{
-    Contact, Conversation, CorruptRecord, Counters, Entry, Feed, Invite, Key, OrderKey, Place, Profile,
+    Contact, Conversation, CorruptRecord, Counters, Entry, Feed, Invite, Key, Kind, OrderKey, Place, Profile,
     Record, Table,
 };
 use std::collections::BTreeMap;
@@ -408,9 +408,9 @@ fn assemble(peer: PeerId, feed: &Feed, entry: Entry, order: OrderKey) -> Message
         message: MessageRef { epoch: feed.epoch, seq: order.seq },
         caller: entry.caller,
         claimed: entry.claimed,
-        kind: entry.kind,
+        kind: if entry.dropped.is_some() { Kind::Tombstone } else { entry.kind },
         body: entry.body,
-        state: state(feed, order.seq),
+        state: state(feed, order.seq, entry.dropped),
         order,
         arrival: entry.arrival,
         recovered: entry.recovered,

@@ -119,9 +119,11 @@ fn refused(damage: impl FnOnce(&Path)) -> OpenError {
 
 #[test]
 fn a_newer_format_is_refused_by_name() {
-    let error = refused(|dir| fs::write(dir.join("format"), "peerlink store 2\n").unwrap());
-    assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }));
+    let error = refused(|dir| fs::write(dir.join("format"), "peerlink store 9\n").unwrap());
+    assert!(matches!(error, OpenError::Newer { found: 9, known: 2, .. }));
     assert!(error.to_string().contains("newer program"), "{error}");
+    let error = refused(|dir| fs::write(dir.join("format"), "peerlink store 1\n").unwrap());
+    assert!(matches!(error, OpenError::Older { found: 1, known: 2, .. }), "{error}");
 }
 
 fn damaged(damage: impl FnOnce(&Path)) -> String {

@@ -109,7 +109,7 @@ fn states_counts_and_gaps_follow_the_cursors() {
     mine.acked_beyond = List::of([range(3, 3)]);
     let mut theirs = feed(false, 4);
     theirs.beyond = List::of([range(7, 7)]);
-    let read = Conversation { peer: peer(2), received: 5, read: 3 };
+    let read = Conversation { peer: peer(2), received: 5, read: 3, erase: None };
     let mut writes = vec![
         (Key::Feed(FeedNo(MINE)).encode(), Some(mine.encode())),
         (Key::Feed(FeedNo(PEERS)).encode(), Some(theirs.encode())),

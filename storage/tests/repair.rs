@@ -245,7 +245,7 @@ fn a_store_that_is_in_use_or_newer_is_not_repaired() {
     let refused = peerlink_storage::repair(&store, &aside, peer(me()), FRESH);
     assert!(matches!(refused, Err(OpenError::InUse { .. })));
     drop(held);
-    fs::write(store.join("format"), "peerlink store 2\n").unwrap();
+    fs::write(store.join("format"), "peerlink store 9\n").unwrap();
     let refused = peerlink_storage::repair(&store, &aside, peer(me()), FRESH);
     assert!(matches!(refused, Err(OpenError::Newer { .. })));
     assert!(!aside.exists());

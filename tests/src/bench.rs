@@ -305,7 +305,7 @@ pub fn contact(peer: PeerId, no: u32, name: &str, address: Option<SocketAddr>) -
         record: Bytes::new(),
         added: WallClock(1),
     };
-    let conversation = Conversation { peer, received: 0, read: 0 };
+    let conversation = Conversation { peer, received: 0, read: 0, erase: None };
     [
         (Key::Contact(peer).encode(), contact.encode()),
         (Key::Conversation(ConversationNo(no)).encode(), conversation.encode()),

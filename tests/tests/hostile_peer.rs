@@ -290,7 +290,6 @@ fn impossible_entries() -> Vec<(&'static str, Vec<u8>)> {
         ("no logical time", only(0, Body::Inline(b"x"))),
         ("a logical time that none could follow", only(LAMPORT_LIMIT + 1, Body::Inline(b"x"))),
         ("a text that is none", only(1, Body::Inline(&[0xff, 0xfe]))),
-        ("a text whose body is gone", only(1, Body::Dropped { len: 5, hash })),
         ("numbers beyond the last", texts(9, u64::MAX, EntryHash([1; 32]), &["last", "beyond"])),
     ]
 }
@@ -319,11 +318,14 @@ fn an_entry_that_does_not_follow_is_counted_and_never_acknowledged() {
     say(&mut bench, stream, &mut speaker, &texts(9, 1, EntryHash::NONE, &["one"]));
     let one = held(&mut bench, stream, &mut speaker, 9).expect("acknowledged");
     // It names another before it than the one that is held; so does one that would close a gap.
-    say(&mut bench, stream, &mut speaker, &texts(9, 2, EntryHash([7; 32]), &["wrong"]));
-    assert_eq!(bench.node.stats().misbehaved, 1);
     say(&mut bench, stream, &mut speaker, &texts(9, 3, EntryHash([5; 32]), &["three"]));
+    say(&mut bench, stream, &mut speaker, &texts(9, 2, EntryHash([7; 32]), &["wrong"]));
+    assert_eq!(bench.node.stats().conflicts, 1);
     say(&mut bench, stream, &mut speaker, &texts(9, 2, one.hash, &["not who three names"]));
-    assert_eq!(bench.node.stats().misbehaved, 2);
+    assert_eq!(bench.node.stats().conflicts, 2);
+    // What stands beyond such a place is of no use either.
+    say(&mut bench, stream, &mut speaker, &texts(9, 7, EntryHash([5; 32]), &["seven"]));
+    assert_eq!(bench.node.stats().conflicts, 3);
     let held = held(&mut bench, stream, &mut speaker, 9).expect("a have-vector");
     assert_eq!((held.upto, held.hash, held.beyond.len()), (1, one.hash, 1));
     assert_eq!(stored(&bench), ["one", "three"]);
@@ -347,7 +349,7 @@ fn a_forked_feed_shows_one_of_its_branches() {
         }
         (stream, speaker) = bench.session();
     }
-    assert!(bench.node.stats().misbehaved >= 3);
+    assert!(bench.node.stats().conflicts >= 3);
     // The branch that is held goes on.
     say(&mut bench, stream, &mut speaker, &texts(9, 3, before.hash, &["three"]));
     assert_eq!(stored(&bench), ["one", "two", "three"]);
@@ -403,7 +405,7 @@ fn acknowledgements_of_what_never_was_prove_nothing() {
         let holder = Epoch([9; 16]);
         let have = Have { holder, version, credit: 1 << 20, feeds: List::of([feed]), closed: List::new() };
         say(&mut bench, stream, &mut speaker, &frame(&Frame::Have(have)));
-        assert_eq!(bench.node.stats().misbehaved, version);
+        assert_eq!(bench.node.stats().doubts, 1, "it is asked for proof, once");
     }
     assert!(!bench.events().any(|event| matches!(event, Event::Delivered { .. })));
 }
@@ -414,7 +416,13 @@ fn frames_that_nobody_asked_for_change_nothing() {
     let (stream, mut speaker) = bench.session();
     let before = bench.disk.clone();
     let head = RunHead { author: Author::Receiver, epoch: Epoch([9; 16]), first: 1, prev: EntryHash::NONE };
-    let gone = Gone { author: Author::Sender, epoch: Epoch([9; 16]), first: 1, last: u64::MAX };
+    let gone = Gone {
+        author: Author::Sender,
+        epoch: Epoch([9; 16]),
+        first: 1,
+        last: u64::MAX,
+        hash: EntryHash([7; 32]),
+    };
     for frames in [
         frame(&Frame::Pong(4711)),
         frame(&Frame::Gone(gone)),

@@ -220,7 +220,7 @@ fn every_word_reads_back() {
     check::<DialFailure>(4);
     check::<StreamEnd>(3);
     check::<Answer>(2);
-    check::<Refusal>(12);
+    check::<Refusal>(14);
     check::<ContactChange>(11);
     check::<TicketRefusal>(4);
     check::<SessionEnd>(6);

@@ -38,7 +38,7 @@ pub struct Item<'a> {
     pub caller: CallerId,
     pub heads: List<Head, ENTRY_HEADS>,
     pub link: Option<EpochLink>,
-    pub replaces: Option<EntryHash>,
+    pub replaces: Option<Head>,
     pub tag: Tag,
     #[serde(borrow)]
     pub body: Body<'a>,
@@ -69,13 +69,15 @@ pub struct Chunk<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Entries `first..=last` are gone at their author: counted as filled, shown as gone.
+/// Entries `first..=last` are gone at who should have them: counted as filled, shown as gone. `hash` is that of `last`, so
+/// that what follows fits the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gone {
     pub author: Author,
     pub epoch: Epoch,
     pub first: u64,
     pub last: u64,
+    pub hash: EntryHash,
 }
 
 /// A run as it was received: its head, and the items still to be decoded.

@@ -45,7 +45,7 @@ fn entries() -> Vec<u8> {
     let mut all = item(Kind::Tombstone, Body::Dropped { len: 9, hash: hash(5) });
     all.heads = List::of([Head { epoch: epoch(6), seq: 7, hash: hash(8) }]);
     all.link = Some(EpochLink { epoch: epoch(9), last: 10, hash: hash(11) });
-    all.replaces = Some(hash(12));
+    all.replaces = Some(Head { epoch: epoch(13), seq: 14, hash: hash(12) });
     put_item(&mut body, &all);
     put_item(&mut body, &item(Kind::Cancel, Body::Inline(b"")));
     put_item(&mut body, &item(Kind::Read, Body::Inline(b"")));
@@ -70,7 +70,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         closed: List::of([Closed { author: Author::Sender, epochs: 2, hash: hash(5) }]),
     };
     let chunk = Chunk { author: Author::Sender, epoch: epoch(1), seq: 2, offset: 15_360, bytes: b"part" };
-    let gone = Gone { author: Author::Receiver, epoch: epoch(1), first: 2, last: 3 };
+    let gone = Gone { author: Author::Receiver, epoch: epoch(1), first: 2, last: 3, hash: hash(6) };
     let reasons = [
         CloseReason::Goodbye,
         CloseReason::Replaced,

@@ -120,6 +120,13 @@ impl Pair {
         self.command(BOB, Command::Add { ticket: Box::new(ticket), petname }).unwrap();
     }
 
+    /// Bob lost who his contacts are, and adds Alice by another ticket.
+    pub fn introduce_again(&mut self) {
+        let ticket = self.ticket(ALICE, 8);
+        let petname = Name::new("alice").unwrap();
+        self.command(BOB, Command::Add { ticket: Box::new(ticket), petname }).unwrap();
+    }
+
     pub fn start(&mut self, side: usize) {
         self.now += Duration::from_millis(1);
         let now = self.now;
@@ -423,19 +430,48 @@ impl Pair {
     /// Everything that happens without time passing.
     pub fn settle(&mut self) {
         for _ in 0..100_000 {
-            let mut busy = false;
-            for side in 0..2 {
-                busy |= self.drain(side);
-                if !self.sides[side].slow {
-                    busy |= self.sync(side);
-                }
-            }
-            busy |= self.pass();
-            if !busy {
+            if !self.step() {
                 return;
             }
         }
         panic!("livelock at {}", self.now);
+    }
+
+    /// One kind of thing that happens without time passing, in turns; `false` if nothing did.
+    pub fn small_step(&mut self, turn: usize) -> bool {
+        let side = turn / 2 % 2;
+        match turn % 5 {
+            4 => self.pass(),
+            even if even % 2 == 0 => self.drain(side),
+            _ => self.sync(side),
+        }
+    }
+
+    /// A little of what happens without time passing; `false` if nothing did.
+    pub fn step(&mut self) -> bool {
+        let mut busy = false;
+        for side in 0..2 {
+            busy |= self.drain(side);
+            if !self.sides[side].slow {
+                busy |= self.sync(side);
+            }
+        }
+        busy | self.pass()
+    }
+
+    /// The store of `side` is what it was when `disk` was copied.
+    pub fn roll_back(&mut self, side: usize, disk: &Disk) {
+        self.crash(side);
+        self.sides[side].disk.clone_from(disk);
+        self.start(side);
+    }
+
+    /// The feeds of one author on the disk of `side`, oldest first.
+    pub fn feeds(&self, side: usize, mine: bool) -> Vec<record::Feed> {
+        let (first, last) = (Key::Feed(FeedNo(0)).encode(), Key::Feed(FeedNo(u32::MAX)).encode());
+        let feeds =
+            self.sides[side].disk.range(first..=last).map(|(_, value)| record::Feed::decode(value).unwrap());
+        feeds.filter(|feed| feed.mine == mine).collect()
     }
 
     /// Lets time pass, from deadline to deadline, until `done`.

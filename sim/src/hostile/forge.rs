@@ -85,7 +85,7 @@ pub(super) fn entry_hash(at: Position<'_>, item: &Item<'_>) -> EntryHash {
         Kind::Read => 4,
     };
     let mut h = blake3::Hasher::new_derive_key("peerlink 2026-11 v1 entry");
-    h.update(&[1, kind]).update(&at.conversation.0).update(at.author.as_bytes()).update(&at.epoch.0);
+    h.update(&[2, kind]).update(&at.conversation.0).update(at.author.as_bytes()).update(&at.epoch.0);
     h.update(&at.seq.to_be_bytes()).update(&at.prev.0).update(&item.lamport.to_be_bytes());
     h.update(&item.claimed.0.to_be_bytes()).update(&item.caller.0).update(&[item.heads.len() as u8]);
     for head in item.heads.iter() {
@@ -96,7 +96,7 @@ pub(super) fn entry_hash(at: Position<'_>, item: &Item<'_>) -> EntryHash {
         h.update(&link.epoch.0).update(&link.last.to_be_bytes()).update(&link.hash.0);
     }
     if let Some(replaced) = &item.replaces {
-        h.update(&replaced.0);
+        h.update(&replaced.epoch.0).update(&replaced.seq.to_be_bytes()).update(&replaced.hash.0);
     }
     h.update(&len.to_be_bytes()).update(&body.0);
     EntryHash(*h.finalize().as_bytes())

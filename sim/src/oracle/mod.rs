@@ -276,7 +276,18 @@ impl Oracle {
                 self.hosts[host].display.gap(peer, *epoch, *first, *last);
                 Ok(())
             }
+            Event::Gone { .. }
+            | Event::RolledBack { .. }
+            | Event::Recovered { .. }
+            | Event::Reissued { .. }
+            | Event::SecondCopy { .. }
+            | Event::DropFailed { .. } => Err(wrong(
+                Check::Restore,
+                format!("nothing was lost, rolled back or taken away, and it says {event:?}"),
+            )),
             Event::Ready
+            | Event::Dropped { .. }
+            | Event::ConversationDeleted { .. }
             | Event::SendFailed { .. }
             | Event::GapFilled { .. }
             | Event::InviteStored { .. }

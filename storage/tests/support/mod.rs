@@ -106,6 +106,7 @@ pub fn feed(mine: bool, head: u64) -> Feed {
         acked_beyond: List::new(),
         link: None,
         closed: false,
+        fork: None,
     }
 }
 
@@ -155,6 +156,7 @@ pub fn entry(mine: bool, seq: u64, lamport: u64, arrival: u64) -> Vec<(KeyBytes,
         replaces: None,
         arrival,
         recovered: false,
+        dropped: None,
         body_hash: EntryHash::NONE,
         body_len: u32::try_from(body.len()).unwrap(),
         body,
@@ -180,7 +182,7 @@ pub fn conversation(n: u64) -> Batch {
         (Key::Contact(peer(2)).encode(), Some(contact("Bob").encode())),
         (
             Key::Conversation(CONVERSATION).encode(),
-            Some(Conversation { peer: peer(2), received: n, read: 0 }.encode()),
+            Some(Conversation { peer: peer(2), received: n, read: 0, erase: None }.encode()),
         ),
         (Key::Feed(FeedNo(MINE)).encode(), Some(feed(true, n).encode())),
         (Key::Feed(FeedNo(PEERS)).encode(), Some(feed(false, n).encode())),
@@ -194,7 +196,7 @@ pub fn conversation(n: u64) -> Batch {
 
 /// The writes that add number `n` of both feeds to [`conversation`] with `n - 1`, with heads and counters.
 pub fn more(n: u64) -> Batch {
-    let received = Conversation { peer: peer(2), received: n, read: 0 };
+    let received = Conversation { peer: peer(2), received: n, read: 0, erase: None };
     let mut writes = vec![
         (Key::Counters.encode(), Some(Counters { arrival: n, version: n }.encode())),
         (Key::Conversation(CONVERSATION).encode(), Some(received.encode())),
@@ -216,7 +218,7 @@ pub fn beginning() -> Batch {
         record_seq: 1,
         record_addresses: List::new(),
     };
-    let conversation = Conversation { peer: peer(2), received: 0, read: 0 };
+    let conversation = Conversation { peer: peer(2), received: 0, read: 0, erase: None };
     let writes = vec![
         (Key::Profile.encode(), Some(profile.encode())),
         (Key::Contact(peer(2)).encode(), Some(contact("Bob").encode())),

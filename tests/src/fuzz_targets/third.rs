@@ -6,7 +6,7 @@ use super::story::{frames, heal, send};
 use crate::speaker::{Speaker, record, take_record};
 use peerlink_core::api::{Command, Event, Input};
 use peerlink_core::ids::{PeerId, StreamId};
-use peerlink_core::record::{Conversation, Key, Record as _};
+use peerlink_core::record::{Conversation, Key, Kind, Record as _};
 use peerlink_core::time::Duration;
 
 /// Seed of the third. Those of the two are 1 and 2.
@@ -69,7 +69,8 @@ pub fn third(data: &[u8]) {
 
 /// What came from the third is counted in his conversation, and nothing else is.
 fn alone_in_his_conversation(pair: &Pair, side: usize, third: &PeerId) {
-    let received = |event: &Event| matches!(event, Event::Received { peer, .. } if peer == third);
+    let received =
+        |event: &Event| matches!(event, Event::Received { peer, kind: Kind::Text, .. } if peer == third);
     let shown = pair.count(side, received);
     let contact = pair.sides[side].disk.get(&Key::Contact(*third).encode());
     let conversations = pair.sides[side].disk.iter().filter_map(|(key, value)| {

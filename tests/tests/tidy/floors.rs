@@ -31,6 +31,7 @@ const FLOORS: [(&[&str], Neighbours); 6] = [
             "noise",
             "envelope",
             "chain",
+            "assemble",
             "gate",
             "lanes",
             "cx",
@@ -38,9 +39,9 @@ const FLOORS: [(&[&str], Neighbours); 6] = [
         Neighbours::Free,
     ),
     // Machines: one remote thing each; they do not know each other.
-    (&["session", "outbox", "inbox", "path", "mailbox", "depot", "directory"], Neighbours::Never),
+    (&["session", "outbox", "inbox", "giveback", "path", "mailbox", "depot", "directory"], Neighbours::Never),
     // Tables: each routes between machines and may lean on the tables before it.
-    (&["profile", "links", "peers", "contacts", "relay"], Neighbours::Ordered),
+    (&["profile", "links", "outgoing", "peers", "erase", "contacts", "relay"], Neighbours::Ordered),
     // The node.
     (&["restore", "node", "lib"], Neighbours::Free),
 ];

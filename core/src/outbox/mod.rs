@@ -1,0 +1,564 @@
+//! My feed of one epoch towards one peer: numbers what is written, offers what is durable, and believes an
+//! acknowledgement only if its hash is mine (`judge`).
+//!
+//! In memory is only what waits to be offered next (`ready`, a run without holes) and what is on the way (`flight`:
+//! numbers, costs and hashes). Everything else is on disk and is loaded by page when its turn comes.
+//!
+//! A body in chunks is overtaken by later small entries: the peer sees a gap for a moment rather than a queue that
+//! stands still. On a stream nothing that was handed over is lost while the session lives, so offers are repeated
+//! only when a session is new or when nothing was answered for a backoff.
+//!
+//! What the user took back is offered only after the peer said what it has: then it is known whether it came all the
+//! same, and if it did not, that it never will.
+
+mod judge;
+
+use crate::api::{Event, KeyRange, Page};
+use crate::assemble::{Packer, entries, first_of, gone_marker};
+use crate::backoff::Backoff;
+use crate::bounded::List;
+use crate::chain::{Position, seal_own};
+use crate::cx::{Cx, OutboxAsked as Asked, Promise};
+use crate::ids::{ConversationId, EntryHash, FeedNo, MessageRef, PeerId};
+use crate::limits::{
+    CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, IN_FLIGHT, INLINE_BODY_BYTES, OVERTAKEN, PAGE_BYTES,
+    PLAINTEXT_BYTES, READY_BYTES, RUN_ENTRIES,
+};
+use crate::record::{Dropped, Entry, EpochLink, Feed, Head, Key, OrderKey, Place, Record as _};
+use crate::time::Duration;
+use crate::wire::entry::Author;
+use crate::wire::frame::Have;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// On the way to the peer.
+#[derive(Debug, Clone, Copy)]
+struct Flight {
+    cost: u32,
+    hash: EntryHash,
+}
+
+/// A body that travels in chunks.
+#[derive(Debug)]
+struct Overtaken {
+    seq: u64,
+    entry: Entry,
+    /// Bytes of the body that were sent; `None`: not even announced.
+    sent: Option<u32>,
+}
+
+/// What is written, before it has its place.
+pub(crate) struct Draft {
+    pub(crate) caller: crate::ids::CallerId,
+    pub(crate) claimed: crate::time::WallClock,
+    pub(crate) body: Bytes,
+    pub(crate) body_hash: EntryHash,
+    pub(crate) body_len: u32,
+    pub(crate) dropped: Option<Dropped>,
+    pub(crate) replaces: Option<Head>,
+    pub(crate) lamport: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    me: PeerId,
+    peer: PeerId,
+    conversation: ConversationId,
+    no: FeedNo,
+    feed: Feed,
+    dirty: bool,
+    /// Highest number on stable storage, and its hash.
+    durable: (u64, EntryHash),
+    ready: VecDeque<(u64, Entry)>,
+    ready_bytes: usize,
+    flight: BTreeMap<u64, Flight>,
+    flight_cost: u32,
+    overtaken: List<Overtaken, OVERTAKEN>,
+    /// The next number to offer in this session; `None` while there is no session.
+    cursor: Option<u64>,
+    credit: u32,
+    /// What the newest have-vector of this session acknowledged without holes, and beyond.
+    base: u64,
+    skip: Vec<(u64, u64)>,
+    /// The peer said in this session what it has.
+    heard: bool,
+    asked: Option<Asked>,
+    /// A have-vector whose hash is being looked up. Only the newest counts.
+    held_have: Option<Have>,
+    backoff: Backoff,
+    /// An entry that was taken back waits until it is stored that the peer does not have it.
+    settling: Option<u64>,
+    /// Highest number whose body was offered in this session.
+    offered: u64,
+    /// The page that is being loaded was asked for before the user took something away.
+    stale: bool,
+    given: judge::Given,
+}
+
+impl Outbox {
+    pub(crate) fn new(
+        me: PeerId,
+        peer: PeerId,
+        conversation: ConversationId,
+        no: FeedNo,
+        feed: Feed,
+    ) -> Self {
+        let durable = (feed.head, feed.hash);
+        Self {
+            me,
+            peer,
+            conversation,
+            no,
+            feed,
+            dirty: false,
+            durable,
+            ready: VecDeque::new(),
+            ready_bytes: 0,
+            flight: BTreeMap::new(),
+            flight_cost: 0,
+            overtaken: List::new(),
+            cursor: None,
+            credit: 0,
+            base: 0,
+            skip: Vec::new(),
+            heard: false,
+            asked: None,
+            held_have: None,
+            backoff: Backoff::default(),
+            settling: None,
+            offered: 0,
+            stale: false,
+            given: judge::Given::default(),
+        }
+    }
+
+    pub(crate) const fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    pub(crate) const fn no(&self) -> FeedNo {
+        self.no
+    }
+
+    pub(crate) fn unacknowledged(&self) -> u64 {
+        let beyond: u64 = self.feed.acked_beyond.iter().map(|range| range.last - range.first + 1).sum();
+        self.feed.head.saturating_sub(self.feed.acked).saturating_sub(beyond)
+    }
+
+    pub(crate) fn is_delivered(&self, seq: u64) -> bool {
+        seq <= self.feed.acked
+            || self.feed.acked_beyond.iter().any(|range| (range.first..=range.last).contains(&seq))
+    }
+
+    /// Offers nothing: there is no session, or something must be issued again first.
+    pub(crate) const fn is_stopped(&self) -> bool {
+        self.cursor.is_none()
+    }
+
+    /// Nothing was ever written in it, as far as anybody knows.
+    pub(crate) const fn is_unused(&self) -> bool {
+        self.feed.head == 0 && !self.is_ended()
+    }
+
+    /// The peer has all of it, and so have I: it is told of in one hash with others.
+    pub(crate) fn set_closed(&mut self, closed: bool) {
+        self.dirty |= self.feed.closed != closed;
+        self.feed.closed = closed;
+    }
+
+    /// Appends an entry. It may be on the wire once its batch is durable.
+    pub(crate) fn append(
+        &mut self,
+        cx: &mut Cx,
+        draft: Draft,
+        seen: &[Head],
+        link: Option<EpochLink>,
+    ) -> u64 {
+        let seq = self.feed.head + 1;
+        let link = link.filter(|_| seq == 1);
+        let heads: List<Head, ENTRY_HEADS> =
+            List::of(seen.iter().filter(|head| !self.feed.heads_named.contains(head)).copied());
+        let mut entry = Entry {
+            kind: crate::record::Kind::Text,
+            prev: self.feed.hash,
+            hash: EntryHash::NONE,
+            tag: crate::ids::Tag([0; 16]),
+            lamport: draft.lamport,
+            claimed: draft.claimed,
+            caller: draft.caller,
+            heads,
+            link,
+            replaces: draft.replaces,
+            arrival: 0,
+            recovered: false,
+            dropped: draft.dropped,
+            body_hash: draft.body_hash,
+            body_len: draft.body_len,
+            body: draft.body,
+        };
+        let position =
+            Position { conversation: &self.conversation, author: &self.me, epoch: &self.feed.epoch, seq };
+        seal_own(&cx.identity, position, &mut entry);
+        self.write(cx, seq, &entry);
+        self.feed.head = seq;
+        self.feed.hash = entry.hash;
+        self.feed.lamport = entry.lamport;
+        self.feed.heads_named = List::of(seen.iter().copied());
+        self.feed.link = self.feed.link.or(link);
+        self.dirty = true;
+        let hash = entry.hash;
+        let next_ready = self.ready.back().map_or(self.cursor, |(last, _)| Some(last + 1));
+        if next_ready == Some(seq) && self.ready_bytes + entry.body.len() <= READY_BYTES {
+            self.push_ready(seq, entry);
+        }
+        cx.promise(Promise::Offer { peer: self.peer, feed: self.no, seq, hash });
+        seq
+    }
+
+    /// Writes an entry with everything that finds it.
+    fn write(&self, cx: &mut Cx, seq: u64, entry: &Entry) {
+        let place = Place { feed: self.no, seq }.encode();
+        cx.put(&Key::Entry { feed: self.no, seq }, entry.encode());
+        cx.put(&Key::Order(self.order(seq, entry.lamport)), place.clone());
+        if entry.kind == crate::record::Kind::Text {
+            cx.put(&Key::Caller { conversation: self.feed.conversation, caller: entry.caller }, place);
+        }
+    }
+
+    pub(crate) fn order(&self, seq: u64, lamport: u64) -> OrderKey {
+        OrderKey {
+            conversation: self.feed.conversation,
+            lamport,
+            rank: u8::from(self.me > self.peer),
+            epoch: self.feed.epoch,
+            seq,
+        }
+    }
+
+    /// Writes heads and cursors into the batch that is about to close.
+    pub(crate) fn write_dirty(&mut self, cx: &mut Cx) {
+        if core::mem::take(&mut self.dirty) {
+            cx.put(&Key::Feed(self.no), self.feed.encode());
+        }
+    }
+
+    /// Entries up to `seq` are durable now. `true`: they were given back, and the peer should know.
+    pub(crate) fn durable(&mut self, seq: u64, hash: EntryHash) -> bool {
+        if seq > self.durable.0 && seq <= self.feed.head {
+            self.durable = (seq, hash);
+        }
+        self.settling = self.settling.filter(|waits| *waits != seq);
+        core::mem::take(&mut self.given.untold)
+    }
+
+    // --- session ---------------------------------------------------------------------------------------------
+
+    /// A session carries the messages from now on. What the peer proved to have need not be offered; the rest is, at
+    /// once, without waiting for its have-vector.
+    pub(crate) fn begin(&mut self) {
+        self.end();
+        self.base = self.feed.acked;
+        self.skip = self.feed.acked_beyond.iter().map(|range| (range.first, range.last)).collect();
+        self.credit = CREDIT_BYTES;
+        self.restart();
+    }
+
+    /// There is no session any more: nothing is on the way.
+    pub(crate) fn end(&mut self) {
+        self.stop_offering();
+        self.heard = false;
+        self.held_have = None;
+        self.asked = None;
+        self.backoff.reset();
+        self.offered = 0;
+        self.stale = false;
+        self.given.session_over();
+    }
+
+    fn stop_offering(&mut self) {
+        self.flight.clear();
+        self.flight_cost = 0;
+        self.overtaken.clear();
+        self.cursor = None;
+    }
+
+    /// Offers everything again that the peer is not known to have.
+    fn restart(&mut self) {
+        self.stop_offering();
+        let from = self.base + 1;
+        self.cursor = Some(from);
+        if self.ready.front().is_some_and(|(seq, entry)| first_of(*seq, entry) != from) {
+            self.clear_ready();
+        }
+    }
+
+    /// Nothing was answered for a backoff: offer again.
+    pub(crate) fn retry(&mut self) {
+        if self.cursor.is_some() && !self.flight.is_empty() {
+            self.restart();
+        }
+    }
+
+    /// How long to wait for an answer before offering again; `None` if nothing is on the way.
+    pub(crate) fn retry_after(&mut self, cx: &mut Cx) -> Option<Duration> {
+        (self.cursor.is_some() && !self.flight.is_empty())
+            .then(|| crate::limits::RETRY_FIRST + self.backoff.next(&mut cx.rng))
+    }
+
+    pub(crate) fn has_flight(&self) -> bool {
+        !self.flight.is_empty()
+    }
+
+    pub(crate) const fn flight_cost(&self) -> u32 {
+        self.flight_cost
+    }
+
+    fn push_ready(&mut self, seq: u64, entry: Entry) {
+        self.ready_bytes += entry.body.len();
+        self.ready.push_back((seq, entry));
+    }
+
+    fn pop_ready(&mut self) -> Option<(u64, Entry)> {
+        let (seq, entry) = self.ready.pop_front()?;
+        self.ready_bytes -= entry.body.len();
+        Some((seq, entry))
+    }
+
+    fn clear_ready(&mut self) {
+        self.ready.clear();
+        self.ready_bytes = 0;
+    }
+
+    /// Moves the cursor over what the peer has, and drops what is ready for numbers that are past.
+    fn settle_cursor(&mut self) -> Option<u64> {
+        if self.feed.fork.is_some() {
+            return None;
+        }
+        let mut cursor = self.cursor?;
+        while let Some((_, last)) = self.skip.iter().find(|(first, last)| (*first..=*last).contains(&cursor))
+        {
+            cursor = last + 1;
+        }
+        self.cursor = Some(cursor);
+        while self.ready.front().is_some_and(|(seq, _)| *seq < cursor) {
+            self.pop_ready();
+        }
+        if self.ready.front().is_some_and(|(seq, entry)| first_of(*seq, entry) > cursor) {
+            self.clear_ready();
+        }
+        Some(cursor)
+    }
+
+    // --- questions -------------------------------------------------------------------------------------------
+
+    /// What must be loaded before anything can go on, if no question is open yet. `left`: what the credit leaves.
+    pub(crate) fn wants_load(&mut self, left: u32) -> Option<(Asked, KeyRange)> {
+        if self.asked.is_some() {
+            return None;
+        }
+        if let Some(from) = self.feed.fork {
+            return Some((Asked::Reissue { from }, self.range(from, self.feed.head)));
+        }
+        if let Some(seq) = self.held_have.as_ref().and_then(|have| self.claimed(have)).map(|feed| feed.upto) {
+            return Some((Asked::Hash { seq }, self.range(seq, seq)));
+        }
+        if let Some(from) = self.wants_own_hashes() {
+            return Some((Asked::Own { from }, self.range(from, self.feed.head)));
+        }
+        let cursor = self.settle_cursor()?;
+        if cursor > self.durable.0 || !self.ready.is_empty() || self.credit_left(left) < ENTRY_COST {
+            return None;
+        }
+        Some((Asked::Entries { from: cursor }, self.range(cursor, self.durable.0)))
+    }
+
+    fn range(&self, first: u64, last: u64) -> KeyRange {
+        let last = last.min(first.saturating_add(RUN_ENTRIES as u64));
+        let page = u32::try_from(PAGE_BYTES).unwrap_or(u32::MAX);
+        let key = |seq| Key::Entry { feed: self.no, seq };
+        KeyRange::new(&key(first), &key(last), page)
+    }
+
+    pub(crate) const fn is_asking(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    pub(crate) fn asked(&mut self, asked: Asked) {
+        self.asked = Some(asked);
+    }
+
+    /// The answer to a question, if it is still open. `None` as page: the range is damaged. `true`: the peer's
+    /// have-vector answered something.
+    pub(crate) fn loaded(&mut self, cx: &mut Cx, asked: &Asked, page: Option<&Page>) -> bool {
+        if self.asked.as_ref() != Some(asked) {
+            return false;
+        }
+        self.asked = None;
+        match asked {
+            Asked::Hash { seq } => {
+                let hash = entries(page).next().filter(|(at, _)| at == seq).map(|(_, entry)| entry.hash);
+                self.held_have.take().is_some_and(|have| self.judge(cx, &have, hash))
+            }
+            Asked::Own { from } => {
+                self.own_hashes(*from, page);
+                false
+            }
+            Asked::Entries { from } => {
+                if !core::mem::take(&mut self.stale) {
+                    self.entries_loaded(cx, *from, page);
+                }
+                false
+            }
+            // Whoever knows the newer epoch takes the page.
+            Asked::Reissue { .. } => false,
+        }
+    }
+
+    fn entries_loaded(&mut self, cx: &mut Cx, from: u64, page: Option<&Page>) {
+        if !self.ready.is_empty() || self.cursor.is_none() {
+            return;
+        }
+        let mut next = from;
+        for (seq, entry) in entries(page) {
+            let first = first_of(seq, &entry);
+            if first > next {
+                // What was deleted is gone; what follows it says which hash it ended with.
+                self.push_ready(first - 1, gone_marker(next, entry.prev, entry.lamport.saturating_sub(1)));
+            }
+            next = seq + 1;
+            self.push_ready(seq, entry);
+        }
+        if next == from && self.cursor == Some(from) {
+            // This entry cannot be read. What comes after it must not wait for it: the peer shows a gap.
+            self.cursor = Some(from + 1);
+            cx.misbehaved(self.me, "an own entry cannot be read from the store");
+        }
+    }
+
+    // --- offers ----------------------------------------------------------------------------------------------
+
+    /// The peer says how much it takes; how much we keep track of, we say.
+    fn credit_left(&self, left: u32) -> u32 {
+        if self.flight.len() >= IN_FLIGHT {
+            0
+        } else {
+            left.min(self.credit.saturating_sub(self.flight_cost))
+        }
+    }
+
+    /// Whether the entry that comes next may be offered now. Where its body went before on this stream, the peer has
+    /// that when it sees what is left.
+    fn may_offer(&self, seq: u64, entry: &Entry) -> bool {
+        let waits = match entry.dropped {
+            Some(Dropped::Cancelled { settled } | Dropped::Expired { settled }) => {
+                !settled && seq > self.offered
+            }
+            Some(Dropped::Deleted | Dropped::ByAuthor | Dropped::Gone { .. }) | None => false,
+        };
+        !waits && self.settling.is_none()
+    }
+
+    /// Whether `fill` would write something.
+    pub(crate) fn wants_record(&mut self, left: u32) -> bool {
+        if self
+            .overtaken
+            .iter()
+            .any(|body| self.cursor.is_some() && body.sent.is_none_or(|sent| sent < body.entry.body_len))
+        {
+            return true;
+        }
+        let Some(cursor) = self.settle_cursor() else { return false };
+        cursor <= self.durable.0
+            && self.ready.front().is_some_and(|(seq, entry)| {
+                cost(entry) <= self.credit_left(left)
+                    && self.may_offer(*seq, entry)
+                    && (entry.body.len() <= INLINE_BODY_BYTES || !self.overtaken.is_full())
+            })
+    }
+
+    /// What the user took back comes next, and the peer has said that it does not have it: that is stored first.
+    pub(crate) fn settle_withdrawn(&mut self, cx: &mut Cx) {
+        let heard = self.heard && self.held_have.is_none();
+        if !heard || self.settling.is_some() || self.settle_cursor().is_none() {
+            return;
+        }
+        let offered = self.offered;
+        let Some((seq, entry)) = self.ready.front_mut().filter(|(seq, _)| *seq > offered) else { return };
+        entry.dropped = match entry.dropped {
+            Some(Dropped::Cancelled { settled: false }) => Some(Dropped::Cancelled { settled: true }),
+            Some(Dropped::Expired { settled: false }) => Some(Dropped::Expired { settled: true }),
+            _ => return,
+        };
+        let (seq, hash) = (*seq, entry.hash);
+        cx.put(&Key::Entry { feed: self.no, seq }, entry.encode());
+        self.settling = Some(seq);
+        cx.promise(Promise::Offer { peer: self.peer, feed: self.no, seq, hash });
+    }
+
+    /// Appends frames of entries to a record until it is full, the credit is used up, or nothing is left.
+    pub(crate) fn fill(&mut self, cx: &mut Cx, record: &mut Vec<u8>, left: u32) {
+        // While a body travels in chunks, half of each record is for it.
+        let most = |overtaken: bool| if overtaken { PLAINTEXT_BYTES / 2 } else { PLAINTEXT_BYTES };
+        let mut left = left;
+        let mut packer = Packer::new(Author::Sender, self.feed.epoch);
+        while let Some(cursor) = self.settle_cursor() {
+            let Some((seq, entry)) = self.ready.front().filter(|_| cursor <= self.durable.0) else { break };
+            if cost(entry) > self.credit_left(left) || !self.may_offer(*seq, entry) {
+                break;
+            }
+            if entry.body.len() > INLINE_BODY_BYTES {
+                if self.overtaken.is_full() {
+                    break;
+                }
+            } else if !packer.push(record, most(!self.overtaken.is_empty()), *seq, entry) {
+                break;
+            }
+            let Some((seq, entry)) = self.pop_ready() else { break };
+            self.flight_cost += cost(&entry);
+            left = left.saturating_sub(cost(&entry));
+            self.flight.insert(seq, Flight { cost: cost(&entry), hash: entry.hash });
+            self.cursor = Some(seq + 1);
+            if entry.dropped.is_none() {
+                self.offered = self.offered.max(seq);
+            }
+            cx.stats.entries_sent += 1;
+            if entry.body.len() > INLINE_BODY_BYTES {
+                let _room_was_checked = self.overtaken.push(Overtaken { seq, entry, sent: None });
+            }
+        }
+        packer.finish(record);
+        // One body after the other: its announcement, then its chunks.
+        while let Some(body) = self.overtaken.first_mut() {
+            let Some(sent) = packer.push_chunk(record, body.seq, &body.entry, body.sent) else { return };
+            if sent >= body.entry.body_len {
+                self.overtaken.remove(0);
+            } else {
+                body.sent = Some(sent);
+            }
+        }
+    }
+
+    // --- what the user takes away ----------------------------------------------------------------------------
+
+    /// Takes the body of an own entry away, for the reason that it carries from now on.
+    pub(crate) fn drop_body(&mut self, cx: &mut Cx, seq: u64, mut entry: Entry, why: Dropped) {
+        entry.body = Bytes::new();
+        entry.dropped = Some(why);
+        cx.put(&Key::Entry { feed: self.no, seq }, entry.encode());
+        if why == Dropped::Deleted {
+            cx.delete(&Key::Order(self.order(seq, entry.lamport)));
+        }
+        if self.ready.iter().any(|(at, _)| *at == seq) {
+            self.clear_ready();
+        }
+        self.stale |= matches!(self.asked, Some(Asked::Entries { .. }));
+        self.overtaken.retain(|body| body.seq != seq || body.sent.is_some());
+        let message = MessageRef { epoch: self.feed.epoch, seq };
+        cx.promise_event(Event::Dropped { peer: self.peer, message, cancelled: why.is_withdrawn() });
+    }
+}
+
+fn cost(entry: &Entry) -> u32 {
+    ENTRY_COST + u32::try_from(entry.body.len()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,468 @@
+//! All my epochs towards one peer: the one that is written now, and the earlier ones that a rollback ended.
+//!
+//! The earlier ones are offered first, in the order in which they name each other. Once both sides hold one whole it is
+//! closed, and one hash stands for all that are.
+
+use crate::api::{Event, KeyRange, Page};
+use crate::assemble::entries;
+use crate::bounded::List;
+use crate::chain::{ClosedEpochs, empty_feed};
+use crate::cx::{Cx, OutboxAsked as Asked};
+use crate::ids::{CallerId, ConversationId, ConversationNo, EntryHash, Epoch, FeedNo, MessageRef, PeerId};
+use crate::limits::{CREDIT_BYTES, EPOCHS, OPEN_EPOCHS};
+use crate::outbox::{Draft, Outbox};
+use crate::record::{Dropped, Entry, EpochLink, Feed, Head, OrderKey};
+use crate::time::Duration;
+use crate::wire::entry::{Author, Gone};
+use crate::wire::frame::{Have, HaveFeed};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    me: PeerId,
+    peer: PeerId,
+    conversation: ConversationId,
+    no: ConversationNo,
+    /// Oldest first.
+    earlier: List<Outbox, EPOCHS>,
+    current: Outbox,
+    in_session: bool,
+    credit: u32,
+    seen_version: Option<(Epoch, u64)>,
+    /// Epochs that the peer says are mine, and that this store does not know.
+    unknown: List<Epoch, OPEN_EPOCHS>,
+    /// The peer has something of mine that I lost: it should know that I ask for it.
+    asking: bool,
+}
+
+impl Outgoing {
+    pub(crate) fn new(cx: &mut Cx, peer: PeerId, conversation: ConversationId, no: ConversationNo) -> Self {
+        let me = cx.peer();
+        let feed = empty_feed(no, cx.epoch);
+        Self {
+            me,
+            peer,
+            conversation,
+            no,
+            earlier: List::new(),
+            current: Outbox::new(me, peer, conversation, cx.new_feed(), feed),
+            in_session: false,
+            credit: 0,
+            seen_version: None,
+            unknown: List::new(),
+            asking: false,
+        }
+    }
+
+    /// An own feed that was stored, at start.
+    pub(crate) fn restore(&mut self, no: FeedNo, feed: Feed) {
+        let is_current = feed.epoch == self.current.feed().epoch;
+        let outbox = Outbox::new(self.me, self.peer, self.conversation, no, feed);
+        if is_current {
+            self.current = outbox;
+        } else {
+            self.keep(outbox);
+        }
+    }
+
+    fn keep(&mut self, outbox: Outbox) {
+        if self.earlier.is_full() {
+            // The oldest that is closed is known whole on both sides: it is history here, and not served any more.
+            let at = self.earlier.iter().position(|outbox| outbox.feed().closed).unwrap_or(0);
+            self.earlier.remove(at);
+        }
+        let _room_was_made = self.earlier.push(outbox);
+        self.sort();
+    }
+
+    fn sort(&mut self) {
+        let order = ClosedEpochs::order(self.earlier.iter().map(|outbox| outbox.feed()));
+        let rank = |outbox: &Outbox| order.iter().position(|epoch| *epoch == outbox.feed().epoch);
+        self.earlier.sort_by_key(rank);
+    }
+
+    /// This profile has a new epoch: what was written ends, and goes on in it.
+    pub(crate) fn switch(&mut self, cx: &mut Cx) {
+        let (no, unused) = (self.current.no(), self.current.is_unused());
+        let feed = empty_feed(self.no, cx.epoch);
+        let no = if unused { no } else { cx.new_feed() };
+        let new = Outbox::new(self.me, self.peer, self.conversation, no, feed);
+        let old = core::mem::replace(&mut self.current, new);
+        if !unused {
+            self.keep(old);
+        }
+        if self.in_session {
+            self.current.begin();
+        }
+        self.resume(cx);
+    }
+
+    /// What waited for the new epoch goes on.
+    fn resume(&mut self, cx: &mut Cx) {
+        if self.in_session {
+            for outbox in self.earlier.iter_mut().filter(|outbox| outbox.is_stopped() && !outbox.has_fork()) {
+                outbox.resume(cx);
+            }
+        }
+        cx.touch(self.peer);
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Outbox> {
+        self.earlier.iter().chain(core::iter::once(&self.current))
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Outbox> {
+        self.earlier.iter_mut().chain(core::iter::once(&mut self.current))
+    }
+
+    // --- writing ---------------------------------------------------------------------------------------------
+
+    pub(crate) fn lamport(&self) -> u64 {
+        self.all().map(|outbox| outbox.feed().lamport).max().unwrap_or(0)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        let waiting = self.all().map(Outbox::unacknowledged).fold(0, u64::saturating_add);
+        waiting >= crate::limits::UNACKNOWLEDGED
+    }
+
+    /// How many numbers the peer acknowledged, in all epochs.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.all().map(|outbox| outbox.feed().acked).fold(0, u64::saturating_add)
+    }
+
+    /// The message that stands there, and whether it is delivered.
+    pub(crate) fn find(&self, feed: FeedNo, seq: u64) -> Option<(MessageRef, bool)> {
+        let outbox = self.all().find(|outbox| outbox.no() == feed)?;
+        Some((MessageRef { epoch: outbox.feed().epoch, seq }, outbox.is_delivered(seq)))
+    }
+
+    /// Something must be issued again, with or without a session.
+    pub(crate) fn has_fork(&self) -> bool {
+        self.all().any(Outbox::has_fork)
+    }
+
+    pub(crate) fn feeds(&self) -> impl Iterator<Item = FeedNo> + '_ {
+        self.all().map(Outbox::no)
+    }
+
+    pub(crate) fn is_last(&self, feed: FeedNo, seq: u64) -> bool {
+        self.all().any(|outbox| outbox.no() == feed && outbox.feed().head == seq)
+    }
+
+    pub(crate) fn order(&self, feed: FeedNo, seq: u64, lamport: u64) -> Option<OrderKey> {
+        let outbox = self.all().find(|outbox| outbox.no() == feed)?;
+        Some(outbox.order(seq, lamport))
+    }
+
+    /// Where this own message is stored, and whether it is delivered.
+    pub(crate) fn place(&self, message: MessageRef) -> Option<(FeedNo, bool)> {
+        let outbox = self.all().find(|outbox| outbox.feed().epoch == message.epoch)?;
+        let there = message.seq >= 1 && message.seq <= outbox.feed().head;
+        there.then(|| (outbox.no(), outbox.is_delivered(message.seq)))
+    }
+
+    pub(crate) fn append(
+        &mut self,
+        cx: &mut Cx,
+        caller: CallerId,
+        body: Bytes,
+        lamport: u64,
+        seen: &[Head],
+    ) -> MessageRef {
+        let draft = Draft {
+            caller,
+            claimed: cx.wall(),
+            body_hash: crate::chain::body_hash(&body),
+            body_len: u32::try_from(body.len()).unwrap_or(u32::MAX),
+            body,
+            dropped: None,
+            replaces: None,
+            lamport,
+        };
+        let link = self.link();
+        let seq = self.current.append(cx, draft, seen, link);
+        MessageRef { epoch: self.current.feed().epoch, seq }
+    }
+
+    /// What the first entry of the current epoch names.
+    fn link(&self) -> Option<EpochLink> {
+        let last = self.earlier.last()?.feed();
+        // What must be issued again above the last common number is not part of it any more.
+        let (head, hash) =
+            if last.fork.is_some() { (last.acked, last.acked_hash) } else { (last.head, last.hash) };
+        Some(EpochLink { epoch: last.epoch, last: head, hash })
+    }
+
+    /// Takes the body of an own entry away.
+    pub(crate) fn drop_body(&mut self, cx: &mut Cx, feed: FeedNo, seq: u64, entry: Entry, why: Dropped) {
+        if let Some(outbox) = self.all_mut().find(|outbox| outbox.no() == feed) {
+            outbox.drop_body(cx, seq, entry, why);
+        }
+    }
+
+    pub(crate) fn write_dirty(&mut self, cx: &mut Cx) {
+        self.all_mut().for_each(|outbox| outbox.write_dirty(cx));
+    }
+
+    /// Entries up to `seq` are durable now. `true`: they were given back, and the peer should know.
+    pub(crate) fn durable(&mut self, feed: FeedNo, seq: u64, hash: EntryHash) -> bool {
+        self.all_mut().find(|outbox| outbox.no() == feed).is_some_and(|outbox| outbox.durable(seq, hash))
+    }
+
+    // --- session ---------------------------------------------------------------------------------------------
+
+    pub(crate) fn begin(&mut self) {
+        self.end();
+        self.in_session = true;
+        self.credit = CREDIT_BYTES;
+        self.all_mut().for_each(Outbox::begin);
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.in_session = false;
+        self.seen_version = None;
+        self.unknown.clear();
+        self.asking = false;
+        self.all_mut().for_each(Outbox::end);
+    }
+
+    pub(crate) fn retry(&mut self) {
+        self.all_mut().for_each(Outbox::retry);
+    }
+
+    pub(crate) fn retry_after(&mut self, cx: &mut Cx) -> Option<Duration> {
+        self.all_mut().find_map(|outbox| outbox.retry_after(cx))
+    }
+
+    pub(crate) fn has_flight(&self) -> bool {
+        self.all().any(Outbox::has_flight)
+    }
+
+    /// What the peer still takes.
+    fn left(&self) -> u32 {
+        let flight = self.all().map(Outbox::flight_cost).fold(0, u32::saturating_add);
+        self.credit.saturating_sub(flight)
+    }
+
+    // --- questions -------------------------------------------------------------------------------------------
+
+    /// What must be loaded, one question at a time.
+    pub(crate) fn wants_load(&mut self) -> Option<(FeedNo, Asked, KeyRange)> {
+        if self.all().any(Outbox::is_asking) {
+            return None;
+        }
+        let left = self.left();
+        self.all_mut().find_map(|outbox| {
+            let (asked, range) = outbox.wants_load(left)?;
+            Some((outbox.no(), asked, range))
+        })
+    }
+
+    pub(crate) fn asked(&mut self, feed: FeedNo, asked: Asked) {
+        if let Some(outbox) = self.all_mut().find(|outbox| outbox.no() == feed) {
+            outbox.asked(asked);
+        }
+    }
+
+    /// An answer. `lamport`: the highest logical time that the peer used. `true`: a have-vector acknowledged something.
+    pub(crate) fn loaded(
+        &mut self,
+        cx: &mut Cx,
+        feed: FeedNo,
+        asked: &Asked,
+        page: Option<&Page>,
+        lamport: u64,
+    ) -> bool {
+        let Some(outbox) = self.all_mut().find(|outbox| outbox.no() == feed) else { return false };
+        if !outbox.is_asking() {
+            return false;
+        }
+        let progressed = outbox.loaded(cx, asked, page);
+        if let Asked::Reissue { from } = asked {
+            self.reissue(cx, feed, *from, page, lamport);
+        } else {
+            self.settle_given(cx);
+        }
+        progressed
+    }
+
+    /// Issues a page of entries again in the current epoch.
+    fn reissue(&mut self, cx: &mut Cx, feed: FeedNo, from: u64, page: Option<&Page>, lamport: u64) {
+        let Some(at) = self.earlier.iter().position(|outbox| outbox.no() == feed) else { return };
+        let link = self.link();
+        let lamport = lamport.max(self.lamport());
+        let Some(old) = self.earlier.get_mut(at).filter(|old| old.feed().fork == Some(from)) else { return };
+        let mut moved = false;
+        for (lamport, (seq, entry)) in (lamport + 1..).zip(entries(page)) {
+            let (epoch, was) = (old.feed().epoch, entry.lamport);
+            let draft = Draft {
+                caller: entry.caller,
+                claimed: entry.claimed,
+                body: entry.body,
+                body_hash: entry.body_hash,
+                body_len: entry.body_len,
+                dropped: entry.dropped,
+                replaces: Some(Head { epoch, seq, hash: entry.hash }),
+                lamport,
+            };
+            let new = self.current.append(cx, draft, &[], link);
+            old.reissued(cx, seq, was);
+            let new = MessageRef { epoch: self.current.feed().epoch, seq: new };
+            cx.promise_event(Event::Reissued { peer: self.peer, old: MessageRef { epoch, seq }, new });
+            moved = true;
+        }
+        if !moved {
+            // What cannot be read cannot be issued again. The rest must not wait for it.
+            cx.misbehaved(self.me, "an own entry cannot be read from the store");
+            old.reissued_to(from);
+        }
+        cx.unsaved.insert(self.peer);
+        self.resume(cx);
+    }
+
+    // --- offers ----------------------------------------------------------------------------------------------
+
+    pub(crate) fn wants_record(&mut self) -> bool {
+        let left = self.left();
+        self.in_session && self.all_mut().any(|outbox| outbox.wants_record(left))
+    }
+
+    pub(crate) fn settle_withdrawn(&mut self, cx: &mut Cx) {
+        if self.in_session {
+            self.all_mut().for_each(|outbox| outbox.settle_withdrawn(cx));
+        }
+    }
+
+    pub(crate) fn fill(&mut self, cx: &mut Cx, record: &mut Vec<u8>) {
+        let mut left = self.left();
+        for outbox in self.all_mut() {
+            let before = outbox.flight_cost();
+            outbox.fill(cx, record, left);
+            left = left.saturating_sub(outbox.flight_cost().saturating_sub(before));
+        }
+    }
+
+    // --- what the peer has -----------------------------------------------------------------------------------
+
+    /// A have-vector of the peer. `true` if it answered something.
+    pub(crate) fn have(&mut self, cx: &mut Cx, have: &Have) -> bool {
+        if !self.in_session
+            || self
+                .seen_version
+                .is_some_and(|(holder, version)| holder == have.holder && version > have.version)
+        {
+            return false;
+        }
+        self.seen_version = Some((have.holder, have.version));
+        self.credit = have.credit;
+        self.close(cx, have);
+        self.note_unknown(have);
+        let unread = self.current.feed().acked == 0;
+        let mut progressed = false;
+        for outbox in self.earlier.iter_mut().filter(|outbox| !outbox.feed().closed) {
+            progressed |= outbox.have(cx, have, false);
+        }
+        progressed |= self.current.have(cx, have, true);
+        let more = |feed: &HaveFeed| {
+            let mine = self.all().find(|outbox| outbox.feed().epoch == feed.epoch);
+            feed.author == Author::Receiver
+                && mine.is_none_or(|outbox| outbox.row(false).is_some_and(|row| row.upto < feed.upto))
+        };
+        // The peer knows now what follows the earlier ones: it can close those that I have whole as well.
+        let first = unread && self.current.feed().acked > 0;
+        let open = self.earlier.iter().any(|outbox| !outbox.feed().closed);
+        self.asking = have.feeds.iter().any(more) || (first && open);
+        progressed || !self.has_flight()
+    }
+
+    /// Whether the peer should be told that I ask for something that it has.
+    pub(crate) fn take_asking(&mut self) -> bool {
+        let doubts = self.all_mut().filter_map(|outbox| outbox.take_doubt().then_some(())).count();
+        core::mem::take(&mut self.asking) || doubts > 0
+    }
+
+    /// The peer names by one hash all epochs that it knows whole; the others are open.
+    fn close(&mut self, cx: &mut Cx, have: &Have) {
+        let said = have.closed.iter().find(|closed| closed.author == Author::Receiver);
+        let epochs = said.map_or(0, |said| usize::try_from(said.epochs).unwrap_or(usize::MAX));
+        let same = said.is_some_and(|said| {
+            epochs <= self.earlier.len()
+                && ClosedEpochs::hash(self.earlier.iter().take(epochs).map(Outbox::feed)) == said.hash
+        });
+        for (at, outbox) in self.earlier.iter_mut().enumerate() {
+            let closed = same && at < epochs;
+            if closed && !outbox.feed().closed {
+                outbox.all_acknowledged(cx);
+            }
+            if closed != outbox.feed().closed {
+                outbox.set_closed(closed);
+                cx.unsaved.insert(self.peer);
+            }
+        }
+    }
+
+    fn note_unknown(&mut self, have: &Have) {
+        self.unknown.clear();
+        for feed in have.feeds.iter().filter(|feed| feed.author == Author::Receiver && feed.upto > 0) {
+            if self.all().all(|outbox| outbox.feed().epoch != feed.epoch) {
+                let _as_many_as_fit = self.unknown.push(feed.epoch);
+            }
+        }
+    }
+
+    /// What I ask the peer to give back.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = HaveFeed> + '_ {
+        let unknown = self.unknown.iter().map(|epoch| HaveFeed {
+            author: Author::Sender,
+            epoch: *epoch,
+            upto: 0,
+            hash: EntryHash::NONE,
+            beyond: List::new(),
+        });
+        let earlier = self.earlier.iter().filter_map(|outbox| outbox.row(false));
+        unknown.chain(earlier).chain(self.current.row(true)).take(OPEN_EPOCHS)
+    }
+
+    /// The peer gives back an entry of mine.
+    pub(crate) fn given(&mut self, cx: &mut Cx, epoch: Epoch, seq: u64, entry: Entry) {
+        if cx.identity.tag(&self.conversation, &epoch, seq, &entry.hash) != entry.tag {
+            cx.misbehaved(self.peer, "gave back what this profile never wrote");
+            return;
+        }
+        if self.unknown.contains(&epoch) && seq == 1 {
+            let feed = Feed { link: entry.link, ..empty_feed(self.no, epoch) };
+            let mut outbox = Outbox::new(self.me, self.peer, self.conversation, cx.new_feed(), feed);
+            outbox.begin();
+            self.unknown.retain(|unknown| *unknown != epoch);
+            self.keep(outbox);
+            cx.promise_event(Event::RolledBack { peer: self.peer, epoch, common: 0 });
+        }
+        if self.current.feed().epoch == epoch {
+            cx.rolled_back |= self.current.given(cx, seq, entry, true);
+        } else if let Some(outbox) = self.earlier.iter_mut().find(|outbox| outbox.feed().epoch == epoch)
+            && outbox.given(cx, seq, entry, false)
+        {
+            self.resume(cx);
+        }
+    }
+
+    fn settle_given(&mut self, cx: &mut Cx) {
+        cx.rolled_back |= self.current.settle_given(cx, true);
+        let mut forked = false;
+        for outbox in self.earlier.iter_mut() {
+            forked |= outbox.settle_given(cx, false);
+        }
+        if forked {
+            self.resume(cx);
+        }
+    }
+
+    /// The peer does not have these of mine any more.
+    pub(crate) fn given_gone(&mut self, cx: &mut Cx, gone: &Gone) {
+        if let Some(outbox) = self.earlier.iter_mut().find(|outbox| outbox.feed().epoch == gone.epoch) {
+            outbox.given_gone(cx, gone);
+        }
+    }
+}
