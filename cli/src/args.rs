@@ -121,6 +121,21 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N")]
         last: Option<usize>,
     },
+    /// Take back a message that was not delivered yet
+    Cancel {
+        contact: String,
+        /// Which: its "message" in `history --json` (default: the newest that waits)
+        message: Option<String>,
+    },
+    /// Delete what was said, on this device only; what was not delivered is taken back
+    Delete {
+        contact: String,
+        /// One message: its "message" in `history --json`
+        message: Option<String>,
+        /// The whole conversation
+        #[arg(long, conflicts_with = "message", required_unless_present = "message")]
+        all: bool,
+    },
     /// Show what is connected, what waits, and why
     Status,
     /// Run in the foreground: be reachable, deliver what waits

@@ -7,7 +7,7 @@ use crate::fault::{Code, Fault};
 use crate::limits::{AT_ONCE, CHAT_LAST, PAGE, PROOFS, WAIT};
 use crate::profile::Profile;
 use crate::proto::Request;
-use crate::show::{message, shortened, visible};
+use crate::show::{message, notice, shortened, visible};
 use crate::talk::{Follow, What};
 use rustyline::error::ReadlineError;
 use rustyline::{DefaultEditor, ExternalPrinter as _};
@@ -87,6 +87,22 @@ impl Pending {
         state.proofs.push_back(proof);
         self.changed.notify_all();
         taken
+    }
+
+    /// A message has another name from now on.
+    fn renamed(&self, old: &str, new: &str) -> Vec<String> {
+        let mut state = self.lock();
+        if let Some(text) = state.pending.remove(old) {
+            state.pending.insert(new.to_owned(), text);
+        }
+        Vec::new()
+    }
+
+    /// A message was taken back: nobody waits for it.
+    fn dropped(&self, message: &str) -> Vec<String> {
+        self.lock().pending.remove(message);
+        self.changed.notify_all();
+        Vec::new()
     }
 
     /// Takes out what the store says is delivered: events may have been missed.
@@ -196,6 +212,8 @@ impl Talk {
             let kind = text(&event, "kind").to_owned();
             let proven = match kind.as_str() {
                 "delivered" => self.pending.proven(&event),
+                "reissued" => self.pending.renamed(text(&event, "old"), text(&event, "new")),
+                "dropped" => self.pending.dropped(text(&event, "message")),
                 // Another node than before, or events that were missed.
                 "listening" | "lagged" if std::mem::replace(&mut begun, true) => match self.history(PAGE) {
                     Ok(history) => self.pending.reconcile(&history),
@@ -220,7 +238,11 @@ impl Talk {
                 "disconnected" => {
                     print(format!("       ({contact} is gone: {})", visible(text(&event, "detail"), false)));
                 }
-                _ => {}
+                _ => {
+                    if let Some(notice) = notice(&event) {
+                        print(format!("       {notice}"));
+                    }
+                }
             }
             for text in proven {
                 print(format!("       [delivered] {}", shortened(&text)));

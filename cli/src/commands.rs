@@ -6,7 +6,7 @@ use crate::fault::{Code, Fault};
 use crate::limits::{HISTORY_LAST, INVITE_EXPIRES, SMALL_FILE_BYTES, WAIT};
 use crate::profile::{Profile, Settings};
 use crate::proto::Request;
-use crate::show::{message, visible};
+use crate::show::{message, notice, visible};
 use crate::talk::{Follow, What};
 use serde_json::{Value, json};
 use std::io::{IsTerminal as _, Read as _, Write as _};
@@ -88,6 +88,19 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
         Command::Listen { after, from } => listen(&profile, after, from, json),
         Command::Chat { contact } => crate::chat::run(&profile, contact, json),
         Command::History { contact, last } => history(&profile, contact, last.unwrap_or(HISTORY_LAST), json),
+        Command::Cancel { contact, message } => {
+            let value = call(&profile, Request::Cancel { contact, message })?;
+            done(json, value, "Taken back. If it had come all the same, history will say: delivered.")
+        }
+        Command::Delete { contact, message, all } => {
+            let value = call(&profile, Request::Delete { contact, message })?;
+            let words = if all {
+                "Deleted, on this device. New messages go on from here."
+            } else {
+                "Deleted, on this device."
+            };
+            done(json, value, words)
+        }
         Command::Status => status(&profile, json),
         Command::Up { listen } => up(&profile, listen, json),
         Command::Repair => crate::repair::run(&profile, json),
@@ -395,7 +408,11 @@ fn listen(profile: &Profile, after: Option<u64>, from: Option<String>, json: boo
         match kind.as_str() {
             "message" => line(&message(&event, crate::clock::wall_ms())),
             "listening" if follow.is_host() => eprintln!("Listening. Ctrl-C ends it."),
-            _ => {}
+            _ => {
+                if let Some(notice) = notice(&event) {
+                    line(&notice);
+                }
+            }
         }
     }
 }
@@ -491,7 +508,11 @@ fn up(profile: &Profile, listen: Vec<SocketAddr>, json: bool) -> Result<(), Faul
             "connected" => line(&format!("{contact} is connected")),
             "disconnected" => line(&format!("{contact} is gone: {}", text(&event, "detail"))),
             "contact" => line(&format!("{contact} is a contact now")),
-            _ => {}
+            _ => {
+                if let Some(notice) = notice(&event) {
+                    line(&notice);
+                }
+            }
         }
         if follow.host().is_some_and(crate::host::Host::store_failed) {
             return Err(Fault::new(

@@ -51,6 +51,16 @@ pub(crate) enum Request {
         contact: String,
         last: usize,
     },
+    /// Take back an own message; without `message`, the newest that is not delivered.
+    Cancel {
+        contact: String,
+        message: Option<String>,
+    },
+    /// Delete one message here, or all.
+    Delete {
+        contact: String,
+        message: Option<String>,
+    },
     Status,
     Nickname {
         nickname: Option<String>,

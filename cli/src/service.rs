@@ -10,7 +10,7 @@ use peerlink_core::api::{Command, ContactChange, Event, Refusal, TicketRefusal};
 use peerlink_core::bounded::List;
 use peerlink_core::identity::safety_number;
 use peerlink_core::ids::{CallerId, MessageRef, Name, PeerId};
-use peerlink_core::record::{ContactState, Kind};
+use peerlink_core::record::{ContactState, Dropped, Kind};
 use peerlink_core::ticket::{Ticket, TicketSecret};
 use peerlink_core::time::WallClock;
 use peerlink_drivers::Handle;
@@ -111,6 +111,8 @@ impl Service {
                 self.send(&contact, text, message_id.as_deref(), &wait, Duration::from_millis(timeout_ms))
             }
             Request::History { contact, last } => self.history(&contact, last),
+            Request::Cancel { contact, message } => self.cancel(&contact, message.as_deref()),
+            Request::Delete { contact, message } => self.delete(&contact, message.as_deref()),
             Request::Status => self.status(),
             Request::Nickname { nickname } => {
                 let nickname = nickname.as_deref().map(parse_name).transpose()?;
@@ -401,6 +403,58 @@ impl Service {
         }))
     }
 
+    fn cancel(&self, contact: &str, message: Option<&str>) -> Result<Value, Fault> {
+        let info = self.find(contact)?;
+        let message = match message {
+            Some(message) => parse_message(message)?,
+            None => {
+                let said = self.reader.latest(info.contact.conversation, crate::limits::PAGE)?;
+                let waits = said.iter().rev().find(|said| said.mine && said.state == State::Queued);
+                let none =
+                    || Fault::new(Code::Refused, "nothing waits for this contact that could be taken back");
+                waits.ok_or_else(none)?.message
+            }
+        };
+        self.drop_message(Command::Cancel { peer: info.peer, message }, info.peer, message)
+    }
+
+    fn delete(&self, contact: &str, message: Option<&str>) -> Result<Value, Fault> {
+        let info = self.find(contact)?;
+        let peer = info.peer;
+        let Some(message) = message else {
+            let watch = self.watch();
+            self.command(Command::DeleteConversation { peer })?;
+            let gone = |event: Option<&Event>| match event {
+                Some(Event::ConversationDeleted { peer: who }) => (*who == peer).then_some(()),
+                Some(_) => None,
+                None => self.reader.latest(info.contact.conversation, 1).ok()?.is_empty().then_some(()),
+            };
+            watch.wait(DURABLE, gone)?.ok_or_else(not_durable)?;
+            return Ok(json!({ "contact": info.contact.petname, "deleted": "all" }));
+        };
+        let message = parse_message(message)?;
+        self.drop_message(Command::Delete { peer, message }, peer, message)
+    }
+
+    fn drop_message(&self, command: Command, peer: PeerId, message: MessageRef) -> Result<Value, Fault> {
+        let watch = self.watch();
+        self.command(command)?;
+        let dropped = watch.wait(DURABLE, |event| match event {
+            Some(Event::Dropped { peer: who, message: what, cancelled })
+                if *who == peer && *what == message =>
+            {
+                Some(Ok(*cancelled))
+            }
+            Some(Event::DropFailed { peer: who, message: what }) if *who == peer && *what == message => {
+                Some(Err(Fault::new(Code::Store, "this message cannot be read from the store")))
+            }
+            Some(_) | None => None,
+        })?;
+        let cancelled = dropped.ok_or_else(not_durable)??;
+        let done = if cancelled { "cancelled" } else { "deleted" };
+        Ok(json!({ "message": message.to_string(), "state": done }))
+    }
+
     fn by_caller(&self, info: &ContactInfo, caller: CallerId) -> Option<(MessageRef, bool)> {
         let message = self.reader.by_caller(info.contact.conversation, caller).ok()??;
         Some((message.message, message.state == State::Delivered))
@@ -423,7 +477,8 @@ impl Service {
         if info.counts.unread > 0 && u64::try_from(shown).is_ok_and(|shown| shown >= info.counts.unread) {
             self.mark_read(info.peer, info.counts.received);
         }
-        let messages = pages.into_iter().rev().flatten().filter(|message| message.kind == Kind::Text);
+        let messages = pages.into_iter().rev().flatten();
+        let messages = messages.filter(|message| matches!(message.kind, Kind::Text | Kind::Tombstone));
         let name = info.contact.petname.as_str();
         Ok(Value::Array(messages.map(|message| message_json(&message, name)).collect()))
     }
@@ -484,6 +539,16 @@ pub(crate) fn message_json(message: &Message, contact: &str) -> Value {
         "claimed_ms": message.claimed.0,
         "arrival": message.arrival,
         "missing_before": message.missing_before,
+        "recovered": message.recovered,
+        "taken_away": message.dropped.map(|why| match why {
+            Dropped::Cancelled { .. } => "cancelled".to_owned(),
+            Dropped::Expired { .. } => "expired".to_owned(),
+            Dropped::Deleted => "deleted".to_owned(),
+            Dropped::ByAuthor => "taken back".to_owned(),
+            Dropped::Gone { first } => {
+                format!("{} gone", message.message.seq.saturating_sub(first).saturating_add(1))
+            }
+        }),
     })
 }
 
@@ -502,6 +567,10 @@ fn numbered(base: &str, n: usize) -> Option<Name> {
     let room = peerlink_core::limits::NAME_BYTES.saturating_sub(suffix.len());
     let cut = (0..=room.min(base.len())).rev().find(|at| base.is_char_boundary(*at))?;
     Name::new(&format!("{}{suffix}", base.get(..cut)?.trim_end())).ok()
+}
+
+fn parse_message(text: &str) -> Result<MessageRef, Fault> {
+    text.parse().map_err(|_| Fault::usage("a message is named as in \"message\" of peerlink history --json"))
 }
 
 fn not_durable() -> Fault {

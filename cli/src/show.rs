@@ -66,11 +66,33 @@ pub(crate) fn message(message: &Value, now: u64) -> String {
         many => format!("    ({many} messages are missing here and were asked for)\n"),
     };
     let time = time(number("claimed_ms"), now);
-    let body = visible(text("text"), true);
+    let body = match text("taken_away") {
+        "" => visible(text("text"), true),
+        "cancelled" | "expired" => "(taken back)".to_owned(),
+        why => format!("({})", visible(why, false)),
+    };
     if message.get("mine").and_then(Value::as_bool) == Some(true) {
         format!("{gap}{time}  you: {body}  [{}]", text("state"))
     } else {
         format!("{gap}{time}  {}: {body}", visible(text("contact"), false))
+    }
+}
+
+/// What a person must know of the store itself, if this event is about that.
+pub(crate) fn notice(event: &Value) -> Option<String> {
+    let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
+    let contact = visible(text("contact"), false);
+    match text("kind") {
+        "rolled_back" => Some(format!(
+            "(This profile is older than what {contact} has of you: it was restored from a backup. What you lost of your \
+             messages comes back from there.)"
+        )),
+        "second_copy" => Some(format!(
+            "(WARNING: another copy of this profile is writing to {contact}. Use only one, and make a new profile for \
+             the other.)"
+        )),
+        "gone" => Some(format!("(Some messages of {contact} are gone on that side and will not come.)")),
+        _ => None,
     }
 }
 

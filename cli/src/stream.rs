@@ -176,6 +176,27 @@ impl Service {
                 peer,
                 json!({ "kind": "gap_filled", "epoch": epoch.to_string(), "first": first, "last": last }),
             ),
+            Event::Gone { peer, epoch, first, last } => {
+                (peer, json!({ "kind": "gone", "epoch": epoch.to_string(), "first": first, "last": last }))
+            }
+            Event::RolledBack { peer, epoch, .. } => {
+                (peer, json!({ "kind": "rolled_back", "epoch": epoch.to_string() }))
+            }
+            Event::Recovered { peer, epoch, first, last } => (
+                peer,
+                json!({ "kind": "recovered", "epoch": epoch.to_string(), "first": first, "last": last }),
+            ),
+            Event::Reissued { peer, old, new } => {
+                (peer, json!({ "kind": "reissued", "old": old.to_string(), "new": new.to_string() }))
+            }
+            Event::SecondCopy { peer, epoch } => {
+                (peer, json!({ "kind": "second_copy", "epoch": epoch.to_string() }))
+            }
+            Event::Dropped { peer, message, cancelled } => {
+                let state = if *cancelled { "cancelled" } else { "deleted" };
+                (peer, json!({ "kind": "dropped", "message": message.to_string(), "state": state }))
+            }
+            Event::ConversationDeleted { peer } => (peer, json!({ "kind": "conversation_deleted" })),
             Event::ContactChanged { peer, change: ContactChange::Established } => {
                 (peer, json!({ "kind": "contact" }))
             }

@@ -316,7 +316,7 @@ impl Outgoing {
         if !moved {
             // What cannot be read cannot be issued again. The rest must not wait for it.
             cx.misbehaved(self.me, "an own entry cannot be read from the store");
-            old.reissued_to(from);
+            old.reissue_skipped(cx, from);
         }
         cx.unsaved.insert(self.peer);
         self.resume(cx);

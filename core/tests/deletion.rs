@@ -191,7 +191,7 @@ fn a_deleted_conversation_goes_on_from_where_it_was() {
 #[test]
 fn a_crash_while_a_conversation_is_deleted_only_delays_it() {
     let mut worlds = 0;
-    for steps in 0..200 {
+    for steps in (0..200).step_by(3) {
         let mut pair = Pair::met();
         for n in 0..50 {
             pair.send(ALICE, n, &format!("a {n} {}", "x".repeat(4000)));
@@ -221,5 +221,5 @@ fn a_crash_while_a_conversation_is_deleted_only_delays_it() {
             break;
         }
     }
-    assert!((10..200).contains(&worlds), "{worlds}");
+    assert!((8..66).contains(&worlds), "{worlds}");
 }

@@ -32,6 +32,8 @@ pub struct Message {
     pub claimed: WallClock,
     /// `Tombstone` for what was taken away, here or by its author, and for what is gone.
     pub kind: Kind,
+    /// Why it has no body any more.
+    pub dropped: Option<Dropped>,
     /// UTF-8 text as its author wrote it; empty if it was taken away.
     pub body: Bytes,
     pub state: State,

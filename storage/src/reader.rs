@@ -409,6 +409,7 @@ fn assemble(peer: PeerId, feed: &Feed, entry: Entry, order: OrderKey) -> Message
         caller: entry.caller,
         claimed: entry.claimed,
         kind: if entry.dropped.is_some() { Kind::Tombstone } else { entry.kind },
+        dropped: entry.dropped,
         body: entry.body,
         state: state(feed, order.seq, entry.dropped),
         order,

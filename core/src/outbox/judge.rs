@@ -374,8 +374,14 @@ impl Outbox {
         self.reissued_to(seq);
     }
 
+    /// This one cannot be read, so it cannot be issued again.
+    pub(crate) fn reissue_skipped(&mut self, cx: &mut Cx, seq: u64) {
+        cx.delete(&crate::record::Key::Entry { feed: self.no, seq });
+        self.reissued_to(seq);
+    }
+
     /// Everything up to `seq` was issued again, or cannot be.
-    pub(crate) fn reissued_to(&mut self, seq: u64) {
+    fn reissued_to(&mut self, seq: u64) {
         self.dirty = true;
         self.feed.fork = (seq < self.feed.head).then_some(seq + 1);
         if self.feed.fork.is_none() {
