@@ -62,8 +62,7 @@ impl Identity {
     pub fn tag(&self, conversation: &ConversationId, epoch: &Epoch, seq: u64, hash: &EntryHash) -> Tag {
         let mut hasher = blake3::Hasher::new_keyed(&self.tag_key);
         hasher.update(&conversation.0).update(&epoch.0).update(&seq.to_be_bytes()).update(&hash.0);
-        let mut tag = [0; 16];
-        hasher.finalize_xof().fill(&mut tag);
+        let [tag @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *hasher.finalize().as_bytes();
         Tag(tag)
     }
 }

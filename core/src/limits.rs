@@ -97,6 +97,8 @@ pub const LOOKUPS: usize = 256;
 pub const LOADS: usize = 16;
 /// Bytes of one answered page.
 pub const PAGE_BYTES: usize = 64 * 1024;
+/// Room on the stack in which a stored record is made, if it fits.
+pub const SHORT_BYTES: usize = 512;
 /// Longest key of a stored record.
 pub const KEY_BYTES: usize = 40;
 

@@ -19,7 +19,7 @@
 
 use crate::bounded::List;
 use crate::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, InviteId, Name, PeerId, Tag};
-use crate::limits::{ADDRESSES, ENTRY_HEADS, KEY_BYTES, RANGES};
+use crate::limits::{ADDRESSES, ENTRY_HEADS, KEY_BYTES, RANGES, SHORT_BYTES};
 use crate::time::WallClock;
 use bytes::Bytes;
 use core::net::SocketAddr;
@@ -210,6 +210,15 @@ pub trait Record: Serialize + DeserializeOwned {
 
     #[must_use]
     fn encode(&self) -> Bytes {
+        // Nearly all are short: one allocation, of what they need.
+        let mut short = [0; SHORT_BYTES];
+        if let Some((head, rest)) = short.split_first_chunk_mut::<2>()
+            && let Ok(body) = postcard::to_slice(self, rest)
+        {
+            let length = head.len() + body.len();
+            *head = [FORMAT, NOT_SEALED];
+            return Bytes::copy_from_slice(short.get(..length).unwrap_or_default());
+        }
         let start = alloc::vec![FORMAT, NOT_SEALED];
         // Serialising into a growing vector cannot fail: our records hold no maps, no unsized sequences.
         Bytes::from(postcard::to_extend(self, start).unwrap_or_default())

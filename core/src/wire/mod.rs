@@ -11,6 +11,7 @@ pub mod handshake;
 pub mod peer_record;
 
 use alloc::vec::Vec;
+use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 
 /// Bytes that are not what the peer should have sent.
@@ -41,11 +42,32 @@ pub(crate) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     Some(value & 1u64.checked_shl(bits)?.checked_sub(1)?)
 }
 
+/// Appends to a vector, what is many bytes in one go.
+struct Append<'a>(&'a mut Vec<u8>);
+
+impl Flavor for Append<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
 /// Appends the postcard form of a value.
 pub(crate) fn put<T: Serialize>(out: &mut Vec<u8>, value: &T) {
-    let start = core::mem::take(out);
-    // Serialising our own types into a growing vector cannot fail; if it did, the frame would be empty and refused.
-    *out = postcard::to_extend(value, start).unwrap_or_default();
+    // Serialising our own types (no maps, no sequences of unknown length) into a growing vector cannot fail.
+    let done = postcard::serialize_with_flavor(value, Append(out));
+    debug_assert!(done.is_ok());
 }
 
 /// Decodes a value that fills `bytes` exactly.

@@ -16,7 +16,7 @@ mod node;
 mod pair;
 mod program;
 
-use measure::{Mark, Report};
+use measure::{Mark, Report, Samples};
 use std::path::Path;
 
 type Section<'a> = &'a dyn Fn(&Report, &Path);
@@ -29,15 +29,28 @@ fn main() {
     let wanted = |name: &str| args.is_empty() || args.iter().any(|arg| arg == name);
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("room");
     let (dir, report) = (dir.path(), Report::default());
-    report.section("The machine");
-    let r = machine::round_trips(20_000);
-    report.line("R: 100 B there and back over TCP on loopback, one core, p50", r.median(), "us", Mark::None);
-    let f = machine::syncs(dir, 4000);
-    match &f {
-        Some(f) => {
-            report.line("F: fdatasync of 100 B in a preallocated file, p50", f.median(), "us", Mark::None)
+    let (mut r, mut f) = (Samples::default(), None);
+    if ["machine", "durable", "echo"].iter().any(|name| wanted(name)) {
+        report.section("The machine");
+        r = machine::round_trips(20_000);
+        report.line(
+            "R: 100 B there and back over TCP on loopback, one core, p50",
+            r.median(),
+            "us",
+            Mark::None,
+        );
+        f = machine::syncs(dir, 4000);
+        match &f {
+            Some(f) => {
+                report.line(
+                    "F: fdatasync of 100 B in a preallocated file, p50",
+                    f.median(),
+                    "us",
+                    Mark::None,
+                );
+            }
+            None => report.note("F: not measured, this is a tmpfs: nothing here is durable"),
         }
-        None => report.note("F: not measured, this is a tmpfs: nothing here is durable"),
     }
     let sections: [(&str, Section<'_>); 8] = [
         ("durable", &|report, dir| pair::durable(report, dir, &r, f.as_ref())),
