@@ -3,7 +3,8 @@
 use crate::local::Joined;
 use crate::measure::{Mark, Report, Samples};
 use crate::pair::Node;
-use peerlink_core::api::Store as _;
+use peerlink_core::api::{Batch, Store as _};
+use peerlink_core::ids::BatchId;
 use peerlink_storage::Writer;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,11 +19,10 @@ fn make(dir: &Path) -> u64 {
     let handed = Arc::new(AtomicU64::new(0));
     let count = handed.clone();
     let mut joined = Joined::strangers();
-    // What Alice wrote before the store was there is little, and her first records are written again by these.
-    let [alice, bob] = joined.sides;
-    let alice = alice.restart(1, 0);
-    joined = Joined::of([alice, bob]);
-    let (send, batches) = std::sync::mpsc::sync_channel::<peerlink_core::api::Batch>(64);
+    // What Alice wrote before the store was there is little.
+    let first = joined.sides[0].disk.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
+    writer.commit(&[Batch { id: BatchId(1), writes: first.collect() }]).expect("room");
+    let (send, batches) = std::sync::mpsc::sync_channel::<Batch>(64);
     let thread = std::thread::spawn(move || {
         while let Ok(first) = batches.recv() {
             let group: Vec<_> = std::iter::once(first).chain(batches.try_iter().take(32)).collect();

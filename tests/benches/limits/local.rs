@@ -19,7 +19,7 @@ pub(crate) type Sink = Box<dyn FnMut(&Batch) + Send>;
 pub(crate) struct Local {
     pub(crate) node: Node,
     pub(crate) peer: PeerId,
-    disk: BTreeMap<KeyBytes, Bytes>,
+    pub(crate) disk: BTreeMap<KeyBytes, Bytes>,
     /// Entries are dropped instead of kept.
     pub(crate) forgets: bool,
     /// Where batches go beside memory.
