@@ -33,6 +33,9 @@ pub const EPOCHS_WINDOW: Duration = Duration::from_secs(24 * 3600);
 pub const EPOCHS: usize = 64;
 /// Heads of other feeds named in an entry's header.
 pub const ENTRY_HEADS: usize = 4;
+/// Longest header of an entry as it is hashed: some 200 bytes that are always there, 56 for each head that it names, for
+/// the epoch before, and for the entry that it replaces.
+pub const HEADER_BYTES: usize = 1024;
 /// Entries of one page or one run.
 pub const RUN_ENTRIES: usize = 512;
 /// Highest logical time that is taken from a peer: far beyond what counting can reach, far from overflow.
@@ -143,6 +146,7 @@ const _: () = {
         "the credit ends before the table of what is in flight"
     );
     assert!(HANDSHAKE_BYTES <= STREAM_BUFFER_BYTES);
+    assert!(256 + 56 * (ENTRY_HEADS + 2) <= HEADER_BYTES, "the longest header of an entry fits");
     assert!(PEER_RECORD_BYTES < FRAME_BYTES);
     assert!(HALF_OPEN_PER_SOURCE <= HALF_OPEN && HALF_OPEN < STREAMS);
     assert!(2 * OPEN_EPOCHS <= HAVE_FEEDS, "a have-vector names every open epoch of both");
