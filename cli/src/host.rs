@@ -8,8 +8,6 @@ use crate::profile::Profile;
 use crate::proto::{Request, answer, event, parse};
 use crate::service::Service;
 use crate::stream::{Begin, Filter};
-use peerlink_core::ids::Epoch;
-use peerlink_core::record::{self, Key, Record as _};
 use peerlink_core::time::WallClock;
 use peerlink_core::{Config, Node, Restore};
 use peerlink_drivers::{Driver, DriverConfig, Events, Notice};
@@ -60,21 +58,11 @@ impl From<OpenError> for NotHost {
 /// The node that this store holds.
 pub(crate) fn restore(profile: &Profile, opened: &Opened) -> Result<Node, NotHost> {
     let secret = profile.identity()?;
-    let (mut seed, mut fresh) = ([0; 32], [0; 16]);
-    getrandom::fill(&mut fresh).map_err(Fault::internal)?;
+    let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(Fault::internal)?;
     let mut restore = Restore::new(Config::default(), &secret, seed);
     opened.check_heads()?;
-    let repaired = opened.was_repaired()?;
-    opened.restore(|key, value| {
-        if repaired && Key::decode(key)? == Key::Profile {
-            // What was lost may have been numbered in the epoch that is stored.
-            let mut profile = record::Profile::decode(value)?;
-            profile.epoch = Epoch(fresh);
-            return restore.record(key, &profile.encode());
-        }
-        restore.record(key, value)
-    })?;
+    opened.restore(|key, value| restore.record(key, value))?;
     restore.start(crate::clock::node(), WallClock(crate::clock::wall_ms())).map_err(|error| {
         NotHost::Damaged(OpenError::Damaged { path: profile.store(), detail: error.to_string() })
     })

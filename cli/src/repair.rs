@@ -5,7 +5,6 @@ use crate::commands::{line, ndjson};
 use crate::fault::{Code, Fault};
 use crate::host;
 use crate::profile::Profile;
-use peerlink_core::ids::Epoch;
 use peerlink_storage::{OpenError, Repaired};
 use serde_json::json;
 use std::path::PathBuf;
@@ -25,9 +24,7 @@ pub(crate) fn run(profile: &Profile, json: bool) -> Result<(), Fault> {
         Err(error) => return Err(Fault::new(Code::Store, error)),
     };
     let aside = aside(profile);
-    let mut epoch = [0; 16];
-    getrandom::fill(&mut epoch).map_err(Fault::internal)?;
-    let repaired = peerlink_storage::repair(&profile.store(), &aside, profile.peer()?, Epoch(epoch));
+    let repaired = peerlink_storage::repair(&profile.store(), &aside, profile.peer()?);
     let repaired = repaired.map_err(|error| match error {
         OpenError::InUse { .. } => in_use(profile),
         error => Fault::new(Code::Store, format!("the repair failed, nothing was changed: {error}")),

@@ -37,6 +37,8 @@ pub const CHECKED_FEEDS: usize = 4096;
 pub const REPAIR_BYTES: usize = 1024 * 1024;
 /// Cached blocks of each table that a repair reads, in bytes.
 pub const SALVAGE_CACHE_BYTES: u64 = 64 * 1024;
+/// Runs of an own feed that a repair keeps, between which entries are lost.
+pub const REPAIR_RUNS: usize = 4096;
 /// What a repair adds to counters whose newest values may be lost, so that no number is given out twice: peers take
 /// only a peer record with a higher number, front ends resume behind an arrival number.
 pub const LEAP: u64 = 1_000_000;

@@ -1,12 +1,12 @@
 //! Makes of whatever records were found a store that a node can start from: heads and cursors are moved to where the
 //! entries are, and what belongs to nothing is left out. For the protocol the outcome is an older state of this
-//! installation, so the node must draw a new epoch; what is missing the peers give back.
+//! installation, so the next start draws a new epoch; what is missing the peers give back.
 
 use crate::error::{OpenError, ReadError};
-use crate::limits::LEAP;
+use crate::limits::{LEAP, REPAIR_RUNS};
 use crate::open::Shared;
 use crate::reader::View;
-use crate::salvage::Into;
+use crate::salvage::{Gap, Into};
 use fjall::Readable;
 use peerlink_core::bounded::List;
 use peerlink_core::ids::{ConversationNo, EntryHash, Epoch, FeedNo, PeerId};
@@ -25,6 +25,8 @@ pub(crate) struct Mended {
     /// Entries that the heads knew and that are not there.
     pub(crate) missing: u64,
     arrival: u64,
+    /// Conversations of contacts whose own records are lost.
+    without: Vec<(ConversationNo, PeerId)>,
     /// Entries that others replace: those stand in their place.
     replaced: BTreeSet<EntryHash>,
 }
@@ -50,27 +52,51 @@ impl Kept {
     }
 }
 
-/// Mends the records in `shared`. `epoch` is fresh; it is used if the profile's own record is lost.
+/// What of a store could not be read.
+#[derive(Debug)]
+pub(crate) struct Loss {
+    pub(crate) any: bool,
+    /// Any entry may be, with everything that leads to it.
+    pub(crate) anywhere: bool,
+    pub(crate) gaps: Vec<Gap>,
+}
+
+impl Loss {
+    /// Whether entries that are not there may be lost. Otherwise the user deleted them, and they must not come back.
+    fn may_be(&self, feed: FeedNo, first: u64, last: u64) -> bool {
+        let (first, last) =
+            (Key::Entry { feed, seq: first }.encode(), Key::Entry { feed, seq: last }.encode());
+        self.anywhere || self.gaps.iter().any(|gap| gap.meets(&first, &last))
+    }
+}
+
+/// Mends the records in `shared`, which are those of `me`.
 pub(crate) fn mend(
     shared: &Shared,
     into: &mut Into<'_>,
     me: PeerId,
-    epoch: Epoch,
+    loss: &Loss,
 ) -> Result<Mended, OpenError> {
     let view = View::new(shared);
     let mut mended = Mended::default();
     let owners = contacts(&view, into, &mut mended)?;
-    let mut feeds = feeds(&view, into, &owners, &mut mended)?;
+    let mut feeds = feeds(&view, into, me, loss, &owners, &mut mended)?;
+    for (no, peer) in &mended.without {
+        let received = feeds.values().filter(|kept| kept.conversation == *no).map(|kept| kept.received).sum();
+        // How many of them the user saw is not known; he is not shown all of them as new.
+        let conversation = Conversation { peer: *peer, received, read: received, erase: None };
+        into.put(Key::Conversation(*no).encode(), Some(conversation.encode()))?;
+    }
     index(&view, into, &mut feeds)?;
     for (no, kept) in &feeds {
-        if kept.ordered < kept.entries
+        let not_found = kept.ordered < kept.entries
             || kept.arrived < kept.received
-            || kept.called + kept.received < kept.entries
-        {
+            || kept.called + kept.received < kept.entries;
+        if loss.any && not_found {
             lead_to(&view, into, me, *no, kept, &mended.replaced)?;
         }
     }
-    own(&view, into, epoch, mended.arrival)?;
+    own(&view, into, mended.arrival)?;
     into.flush()?;
     Ok(mended)
 }
@@ -95,8 +121,7 @@ fn each(
     Ok(())
 }
 
-/// Keeps contacts and conversations that decode, and makes for each contact the conversation that it names. Whose each
-/// conversation is.
+/// Keeps contacts and conversations that decode. Whose each conversation is.
 fn contacts(
     view: &View<'_>,
     into: &mut Into<'_>,
@@ -121,20 +146,57 @@ fn contacts(
         }
         Ok(Ok(()))
     })?;
-    for (no, peer) in &owners {
-        if !there.contains(no) {
-            let conversation = Conversation { peer: *peer, received: 0, read: 0, erase: None };
-            into.put(Key::Conversation(*no).encode(), Some(conversation.encode()))?;
-        }
-    }
+    mended.without =
+        owners.iter().map(|(no, peer)| (*no, *peer)).filter(|(no, _)| !there.contains(no)).collect();
     each(view, into, Table::Invite as u8, |_, _, value| Ok(Invite::decode(value).map(drop)))?;
     mended.contacts = owners.len();
     Ok(owners)
 }
 
+/// Puts the feeds into `found` whose own records are lost: what is in the order of a conversation says whose they are.
+fn lost_feeds(
+    view: &View<'_>,
+    into: &mut Into<'_>,
+    me: PeerId,
+    owners: &BTreeMap<ConversationNo, PeerId>,
+    found: &mut BTreeMap<FeedNo, Feed>,
+) -> Result<(), OpenError> {
+    each(view, into, Table::Order as u8, |into, key, value| {
+        let Key::Order(order) = key else { return Ok(Err(CorruptRecord::Key)) };
+        let place = match Place::decode(Table::Order, value) {
+            Ok(place) => place,
+            Err(error) => return Ok(Err(error)),
+        };
+        let Some(peer) = owners.get(&order.conversation).filter(|_| !found.contains_key(&place.feed)) else {
+            return Ok(Ok(()));
+        };
+        let feed = Feed {
+            conversation: order.conversation,
+            mine: (order.rank == 0) == (me < *peer),
+            epoch: order.epoch,
+            head: 0,
+            hash: EntryHash::NONE,
+            beyond: List::new(),
+            lamport: 0,
+            heads_named: List::new(),
+            acked: 0,
+            acked_hash: EntryHash::NONE,
+            acked_beyond: List::new(),
+            link: None,
+            closed: false,
+            fork: None,
+        };
+        into.put(Key::Feed(place.feed).encode(), Some(feed.encode()))?;
+        found.insert(place.feed, feed);
+        Ok(Ok(()))
+    })
+}
+
 fn feeds(
     view: &View<'_>,
     into: &mut Into<'_>,
+    me: PeerId,
+    loss: &Loss,
     owners: &BTreeMap<ConversationNo, PeerId>,
     mended: &mut Mended,
 ) -> Result<BTreeMap<FeedNo, Kept>, OpenError> {
@@ -149,16 +211,19 @@ fn feeds(
         found.insert(no, feed);
         Ok(Ok(()))
     })?;
+    lost_feeds(view, into, me, owners, &mut found)?;
     let mut runs: BTreeMap<FeedNo, Runs> = BTreeMap::new();
     each(view, into, Table::Entry as u8, |_, key, value| {
         let Key::Entry { feed, seq } = key else { return Ok(Err(CorruptRecord::Key)) };
-        if !found.contains_key(&feed) {
+        let Some(ledger) = found.get(&feed) else {
             return Ok(Err(CorruptRecord::Dangling("an entry's feed")));
-        }
+        };
         Ok(Entry::decode(value).and_then(|entry| {
             mended.arrival = mended.arrival.max(entry.arrival);
             mended.replaced.extend(entry.replaces.map(|replaced| replaced.hash));
-            if runs.entry(feed).or_default().take(seq, &entry) {
+            let most = if ledger.mine { REPAIR_RUNS } else { RANGES };
+            let runs = runs.entry(feed).or_default();
+            if runs.take(seq, &entry, most, |first, last| loss.may_be(feed, first, last)) {
                 Ok(())
             } else {
                 Err(CorruptRecord::Dangling("an entry"))
@@ -168,11 +233,10 @@ fn feeds(
     let mut kept = BTreeMap::new();
     for (no, mut feed) in found {
         let runs = runs.remove(&no).unwrap_or_default();
-        let known = known(&feed);
-        mended.entries += runs.entries;
-        mended.missing += known.saturating_sub(runs.entries);
         let before = feed.clone();
-        set(&mut feed, &runs);
+        let runs = if feed.mine { set_own(&mut feed, runs) } else { set(&mut feed, runs) };
+        mended.entries += runs.entries;
+        mended.missing += known(&before).saturating_sub(runs.numbers());
         if feed != before {
             into.put(Key::Feed(no).encode(), Some(feed.encode()))?;
         }
@@ -214,47 +278,102 @@ struct Runs {
 }
 
 impl Runs {
-    /// The next entry, in order. `false`: it does not fit the chain, or there is no room for it.
-    fn take(&mut self, seq: u64, entry: &Entry) -> bool {
-        let new = Range { first: seq, last: seq, prev: entry.prev, hash: entry.hash };
-        let from_one = seq == 1 || self.runs.first().is_some_and(|run| run.first == 1);
-        let full = self.runs.len() >= RANGES + usize::from(from_one);
+    /// The next entry, in order. `false`: it does not fit the chain, or there is no room for it. `is_lost` tells of
+    /// numbers that are not there whether they should be.
+    fn take(&mut self, seq: u64, entry: &Entry, most: usize, is_lost: impl Fn(u64, u64) -> bool) -> bool {
+        let gone = match entry.dropped {
+            Some(Dropped::Gone { first }) => Some(first),
+            _ => None,
+        };
+        let first = gone.unwrap_or(seq);
+        let (last, hash) = self.runs.last().map_or((0, EntryHash::NONE), |run| (run.last, run.hash));
+        if first > seq || first <= last {
+            return false;
+        }
+        let follows = first == last + 1 && (gone.is_some() || entry.prev == hash);
+        let joins = follows || (first > last + 1 && !is_lost(last + 1, first - 1));
+        if first == last + 1 && !follows {
+            return false;
+        }
+        let from_one = self.runs.first().is_some_and(|run| run.first == 1);
+        let full = self.runs.len() >= most + usize::from(from_one);
         match self.runs.last_mut() {
-            Some(run) if run.last + 1 == seq => {
-                if run.hash != entry.prev {
-                    return false;
-                }
-                (run.last, run.hash) = (seq, entry.hash);
+            Some(run) if joins => (run.last, run.hash) = (seq, entry.hash),
+            _ if !joins && full => return false,
+            _ => {
+                let first = if joins { 1 } else { first };
+                self.runs.push(Range { first, last: seq, prev: entry.prev, hash: entry.hash });
             }
-            _ if seq == 0 || (seq == 1 && entry.prev != EntryHash::NONE) => return false,
-            _ if full => return false,
-            _ => self.runs.push(new),
         }
         self.entries += 1;
         self.received += u64::from(entry.arrival > 0);
         self.lamport = self.lamport.max(entry.lamport);
         true
     }
-}
 
-/// Moves heads to where the entries are. What was proven of the own ones stays proven.
-fn set(feed: &mut Feed, runs: &Runs) {
-    let (first, beyond) = match runs.runs.split_first() {
-        Some((first, beyond)) if first.first == 1 => (Some(first), beyond),
-        _ => (None, &*runs.runs),
-    };
-    let known = (feed.head, feed.beyond.clone());
-    feed.head = first.map_or(0, |run| run.last);
-    feed.hash = first.map_or(EntryHash::NONE, |run| run.hash);
-    feed.beyond = List::of(beyond.iter().copied());
-    feed.lamport = feed.lamport.max(runs.lamport);
-    if known != (feed.head, feed.beyond.clone()) {
-        feed.closed = false;
+    fn numbers(&self) -> u64 {
+        self.runs.iter().map(|run| run.last - run.first + 1).sum()
+    }
+
+    /// Up to where everything is there, and what is beyond.
+    fn split(&self) -> (u64, EntryHash, &[Range]) {
+        match self.runs.split_first() {
+            Some((first, beyond)) if first.first == 1 => (first.last, first.hash, beyond),
+            _ => (0, EntryHash::NONE, &self.runs),
+        }
     }
 }
 
-/// Removes what leads to an entry that is not kept, and counts the rest.
+/// Moves the head of a peer's feed to where its entries are.
+fn set(feed: &mut Feed, runs: Runs) -> Runs {
+    let (head, hash, beyond) = runs.split();
+    let beyond = List::of(beyond.iter().copied());
+    if (head, &beyond) != (feed.head, &feed.beyond) {
+        (feed.head, feed.hash, feed.beyond) = (head, hash, beyond);
+        feed.closed = false;
+    }
+    feed.lamport = feed.lamport.max(runs.lamport);
+    runs
+}
+
+/// Moves the head of an own feed. What is beyond a gap and was delivered comes back from the peer in its order. What was
+/// not is issued again in the next epoch, as after a rollback.
+fn set_own(feed: &mut Feed, mut runs: Runs) -> Runs {
+    let (head, hash, beyond) = runs.split();
+    if head == feed.head && beyond.is_empty() {
+        return runs;
+    }
+    let (acked, lamport) = (feed.acked, runs.lamport);
+    let mut waiting: Vec<Range> = beyond.iter().filter(|run| run.last > acked).copied().collect();
+    if let Some(first) = waiting.first_mut() {
+        first.first = first.first.max(acked + 1);
+    }
+    if acked > head {
+        (feed.acked, feed.acked_hash) = (head, hash);
+    }
+    (feed.head, feed.hash, feed.fork) = match waiting.last() {
+        Some(last) => {
+            let from = if acked < head { acked + 1 } else { waiting.first().map_or(1, |run| run.first) };
+            (last.last, last.hash, Some(from))
+        }
+        None => (head, hash, None),
+    };
+    feed.acked_beyond.clear();
+    feed.beyond.clear();
+    feed.closed = false;
+    feed.lamport = feed.lamport.max(lamport);
+    runs.runs.retain(|run| run.first == 1);
+    runs.runs.extend(waiting);
+    runs
+}
+
+/// Removes entries that are not kept and what leads to them, and counts the rest.
 fn index(view: &View<'_>, into: &mut Into<'_>, feeds: &mut BTreeMap<FeedNo, Kept>) -> Result<(), OpenError> {
+    each(view, into, Table::Entry as u8, |_, key, _| {
+        let Key::Entry { feed, seq } = key else { return Ok(Ok(())) };
+        let kept = feeds.get(&feed).is_some_and(|kept| kept.holds(seq));
+        Ok(if kept { Ok(()) } else { Err(CorruptRecord::Dangling("an entry")) })
+    })?;
     for table in [Table::Order, Table::Arrival, Table::Caller] {
         each(view, into, table as u8, |_, _, value| {
             Ok(Place::decode(table, value).and_then(|place| {
@@ -299,8 +418,11 @@ fn lead_to(
                 epoch: kept.epoch,
                 seq,
             };
+            if entry.dropped == Some(Dropped::Deleted) {
+                continue;
+            }
             let mut leads = Vec::new();
-            if !replaced.contains(&entry.hash) && entry.dropped != Some(Dropped::Deleted) {
+            if !replaced.contains(&entry.hash) {
                 leads.push(Key::Order(order));
             }
             if kept.mine {
@@ -321,16 +443,19 @@ fn lead_to(
     Ok(())
 }
 
-/// The installation's own records. Their counters leap, because their newest values may be among what is lost.
-fn own(view: &View<'_>, into: &mut Into<'_>, epoch: Epoch, arrival: u64) -> Result<(), OpenError> {
-    let mut profile = view.record(&Key::Profile).ok().flatten().unwrap_or(Profile {
-        epoch,
+/// The installation's own records. Their counters leap, because their newest values may be among what is lost, and the
+/// epoch is to be drawn at the next start.
+fn own(view: &View<'_>, into: &mut Into<'_>, arrival: u64) -> Result<(), OpenError> {
+    let found: Option<Profile> = view.record(&Key::Profile).ok().flatten();
+    let mut profile = found.unwrap_or(Profile {
+        epoch: Epoch::TO_BE_DRAWN,
         start: 0,
         nickname: None,
         advertised: List::new(),
         record_seq: 0,
         record_addresses: List::new(),
     });
+    profile.epoch = Epoch::TO_BE_DRAWN;
     profile.start = profile.start.saturating_add(LEAP);
     profile.record_seq = profile.record_seq.saturating_add(LEAP);
     into.put(Key::Profile.encode(), Some(profile.encode()))?;

@@ -6,11 +6,11 @@ use crate::journal::{self, Found};
 use crate::limits;
 use crate::manifest;
 use crate::pages::PageReader;
-use crate::reader::{Reader, View};
+use crate::reader::Reader;
 use crate::salvage;
 use crate::witness::Witness;
-use crate::writer::{COMMIT_KEY, Mark, OWN_TABLE, REPAIRED_KEY, Writer};
-use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, SeqNo};
+use crate::writer::{COMMIT_KEY, Mark, OWN_TABLE, Writer};
+use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, Readable, SeqNo};
 use peerlink_core::limits::KEY_BYTES;
 use peerlink_core::record::{
     Contact, Conversation, CorruptRecord, Counters, Entry, FORMAT, Feed, Invite, Key, Place, Profile,
@@ -124,22 +124,6 @@ impl Opened {
     /// [`OpenError::Damaged`]: a part of the store is gone or older than the rest.
     pub fn check_heads(&self) -> Result<(), OpenError> {
         catch_unwind(AssertUnwindSafe(|| heads::check(&self.shared)))
-            .map_err(|panic| OpenError::damaged(&self.path, panic_text(&*panic)))?
-            .map_err(|error| OpenError::read(&self.path, error))
-    }
-
-    /// Whether a repair made this store, and no node has started from it yet and drawn its new epoch. What was lost may
-    /// have been newer than all that is here, so nothing may be numbered in the epoch that it names.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub fn was_repaired(&self) -> Result<bool, OpenError> {
-        let read = || -> Result<bool, ReadError> {
-            let Some(epoch) = self.shared.records.get(REPAIRED_KEY)? else { return Ok(false) };
-            let profile: Option<Profile> = View::new(&self.shared).record(&Key::Profile)?;
-            Ok(profile.is_none_or(|profile| profile.epoch.0 == *epoch))
-        };
-        catch_unwind(AssertUnwindSafe(read))
             .map_err(|panic| OpenError::damaged(&self.path, panic_text(&*panic)))?
             .map_err(|error| OpenError::read(&self.path, error))
     }
@@ -341,16 +325,6 @@ fn open_engine(path: &Path, db: &Path) -> Result<(Database, Keyspace), OpenError
     catch_unwind(AssertUnwindSafe(open))
         .map_err(|panic| OpenError::damaged(path, panic_text(&*panic)))?
         .map_err(|error| OpenError::engine(path, error))
-}
-
-/// Leaves in the store that a repair made it, for [`Opened::was_repaired`].
-pub(crate) fn mark_repaired(path: &Path, shared: &Shared) -> Result<(), OpenError> {
-    let profile: Option<Profile> =
-        View::new(shared).record(&Key::Profile).map_err(|error| OpenError::read(path, error))?;
-    let epoch = profile.ok_or_else(|| OpenError::damaged(path, "no profile record"))?.epoch;
-    let mut batch = shared.db.batch().durability(Some(PersistMode::SyncAll));
-    batch.insert(&shared.records, REPAIRED_KEY, epoch.0);
-    batch.commit().map_err(|error| OpenError::engine(path, error))
 }
 
 fn decode(key: &[u8], value: &[u8]) -> Result<(), CorruptRecord> {

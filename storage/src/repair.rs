@@ -2,12 +2,14 @@
 //! holds what could still be read of it.
 
 use crate::error::{OpenError, panic_text};
-use crate::mend::mend;
-use crate::open::{self, DB, lock, open, read_format};
+use crate::manifest;
+use crate::mend::{Loss, mend};
+use crate::open::{DB, lock, open, read_format};
 use crate::salvage::{self, Into};
 use crate::witness::Witness;
 use crate::writer::Writer;
-use peerlink_core::ids::{Epoch, PeerId};
+use peerlink_core::api::Store as _;
+use peerlink_core::ids::PeerId;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -39,15 +41,14 @@ pub fn check(path: &Path) -> Result<(), OpenError> {
     opened.read_all()
 }
 
-/// Makes a new store of what can be read of the one in `path`, which becomes `aside`, unchanged. Both change places in
-/// one step, at the end; until then the store is as it was.
+/// Makes a new store of what can be read of the one in `path`, which is that of `me`. The damaged one becomes `aside`,
+/// unchanged. Both change places in one step, at the end; until then the store is as it was.
 ///
-/// `me` is whose store it is, `epoch` is fresh entropy. A node that starts from the new store must draw a new epoch:
-/// [`Opened::was_repaired`](crate::Opened::was_repaired).
+/// The new one is an older state for the protocol. A node that starts from it draws a new epoch.
 ///
 /// # Errors
-/// [`OpenError`]: the store is in use, newer than this program, or a new one cannot be written.
-pub fn repair(path: &Path, aside: &Path, me: PeerId, epoch: Epoch) -> Result<Repaired, OpenError> {
+/// [`OpenError`]: the store is in use, of another format, or a new one cannot be written.
+pub fn repair(path: &Path, aside: &Path, me: PeerId) -> Result<Repaired, OpenError> {
     let _lock = lock(path)?;
     match read_format(path) {
         Ok(_) | Err(OpenError::Damaged { .. }) => {}
@@ -62,35 +63,43 @@ pub fn repair(path: &Path, aside: &Path, me: PeerId, epoch: Epoch) -> Result<Rep
     }
     let new = work.join("store");
     DirBuilder::new().recursive(true).mode(0o700).create(&work).map_err(io)?;
-    let promised = Witness::read(&path.join("witness"));
-    let make = || make(path, &new, me, epoch);
-    let (mut repaired, newest) = catch_unwind(AssertUnwindSafe(make))
+    let repaired = catch_unwind(AssertUnwindSafe(|| make(path, &new, me)))
         .unwrap_or_else(|panic| Err(OpenError::damaged(&new, panic_text(&*panic))))?;
-    repaired.lost_commits = promised.unwrap_or(0).saturating_sub(newest);
     // The new store under the name of the old one, which for an instant is the wrong one, and then both at once: a
     // kill in between leaves the old one where it was.
-    let unfinished = || -> io::Result<()> {
+    let exchange = || -> io::Result<()> {
         fs::rename(&new, aside)?;
         renameat_with(CWD, aside, CWD, path, RenameFlags::EXCHANGE)?;
         File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     };
-    unfinished().map_err(io)?;
+    exchange().map_err(io)?;
     // What stays of it is in nobody's way.
     let _copies = fs::remove_dir_all(&work);
     Ok(repaired)
 }
 
-fn make(path: &Path, new: &Path, me: PeerId, epoch: Epoch) -> Result<(Repaired, u64), OpenError> {
+fn make(path: &Path, new: &Path, me: PeerId) -> Result<Repaired, OpenError> {
     let opened = open(new)?;
     let shared = opened.shared();
     let mut writer = Writer::new(shared.clone(), 0);
     let mut into = Into::new(new, &mut writer);
-    let (newest, unreadable) = salvage::read(&path.join(DB), &mut into)?;
-    let mended = mend(&shared, &mut into, me, epoch)?;
-    open::mark_repaired(new, &shared)?;
-    peerlink_core::api::Store::close(&mut writer);
+    let read = salvage::read(&path.join(DB), &mut into)?;
+    let lost_commits = Witness::read(&path.join("witness")).unwrap_or(0).saturating_sub(read.newest);
+    let known = !read.unreadable.is_empty() || lost_commits > 0;
+    // A table that is not there leaves no other trace than that nothing else is wrong.
+    let explained = known || read_format(path).is_err() || !lists_are_whole(&path.join(DB));
+    let anywhere = read.journals_damaged || lost_commits > 0 || !explained;
+    let loss = Loss { any: known || !explained, anywhere, gaps: read.gaps };
+    let mended = mend(&shared, &mut into, me, &loss)?;
+    writer.close();
     drop((writer, shared, opened));
     check(new)?;
     let (contacts, entries, missing) = (mended.contacts, mended.entries, mended.missing);
-    Ok((Repaired { contacts, entries, missing, lost_commits: 0, unreadable }, newest))
+    Ok(Repaired { contacts, entries, missing, lost_commits, unreadable: read.unreadable })
+}
+
+fn lists_are_whole(db: &Path) -> bool {
+    ["0", "1"].iter().all(|keyspace| {
+        manifest::is_whole(&db.join("keyspaces").join(keyspace)).is_ok_and(|is_whole| is_whole)
+    })
 }

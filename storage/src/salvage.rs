@@ -7,7 +7,7 @@
 use crate::error::{OpenError, ReadError};
 use crate::journal::{self, Salvage};
 use crate::limits::{MOST_JOURNAL_BYTES, REPAIR_BYTES, SALVAGE_CACHE_BYTES};
-use crate::writer::{COMMIT_KEY, Mark, OWN_TABLE, Writer};
+use crate::writer::{COMMIT_KEY, Mark, OWN_TABLE, SECOND, Writer, second};
 use bytes::Bytes;
 use lsm_tree::table::Scanner;
 use lsm_tree::{Cache, Checksum, CompressionType, InternalValue, Table, UserKey};
@@ -15,6 +15,7 @@ use peerlink_core::api::{Batch, Store as _};
 use peerlink_core::ids::BatchId;
 use peerlink_core::record::KeyBytes;
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -69,11 +70,40 @@ impl<'a> Into<'a> {
     }
 }
 
-/// Copies what can be read of the engine's directory `db` into `into`: the newest commit of which something was found,
-/// and what could not be read, in words.
-pub(crate) fn read(db: &Path, into: &mut Into<'_>) -> Result<(u64, Vec<String>), OpenError> {
+/// What was found of a store.
+#[derive(Debug)]
+pub(crate) struct Salvaged {
+    /// The newest commit of which something was found.
+    pub(crate) newest: u64,
+    /// What could not be read, in words.
+    pub(crate) unreadable: Vec<String>,
+    /// Whether a part of a journal is among it.
+    pub(crate) journals_damaged: bool,
+    /// What of the tables is.
+    pub(crate) gaps: Vec<Gap>,
+}
+
+/// Keys between these may be missing; without one, all on that side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Gap {
+    after: Option<Vec<u8>>,
+    before: Option<Vec<u8>>,
+}
+
+impl Gap {
+    /// Whether one of the keys from `first` to `last` may be missing.
+    pub(crate) fn meets(&self, first: &[u8], last: &[u8]) -> bool {
+        self.after.as_ref().is_none_or(|after| last > after.as_slice())
+            && self.before.as_ref().is_none_or(|before| first < before.as_slice())
+    }
+}
+
+/// Copies what can be read of the engine's directory `db` into `into`.
+pub(crate) fn read(db: &Path, into: &mut Into<'_>) -> Result<Salvaged, OpenError> {
     let mut unreadable = Vec::new();
-    let in_tables = read_tables(&db.join(TABLES), into, &mut unreadable)?;
+    let mut journals_damaged = false;
+    let mut gaps = Vec::new();
+    let in_tables = read_tables(&db.join(TABLES), into, &mut unreadable, &mut gaps)?;
     let mut newest = in_tables;
     for path in journal::journals(db).unwrap_or_default() {
         let mut bytes = Vec::new();
@@ -86,6 +116,7 @@ pub(crate) fn read(db: &Path, into: &mut Into<'_>) -> Result<(u64, Vec<String>),
                 into.put_found(key, value)?;
             }
         }
+        journals_damaged |= read.is_err() || salvage.damaged;
         if let Err(error) = read {
             unreadable.push(format!("{}: {error}", named(db, &path)));
         } else if salvage.damaged {
@@ -93,7 +124,7 @@ pub(crate) fn read(db: &Path, into: &mut Into<'_>) -> Result<(u64, Vec<String>),
         }
     }
     into.flush()?;
-    Ok((newest, unreadable))
+    Ok(Salvaged { newest, unreadable, journals_damaged, gaps })
 }
 
 /// The newest commit that went on into a table, as far as that can be read.
@@ -120,11 +151,17 @@ fn named(db: &Path, path: &Path) -> String {
 }
 
 /// The newest state of every record that is in the tables of `dir`; the newest commit among it.
-fn read_tables(dir: &Path, into: &mut Into<'_>, unreadable: &mut Vec<String>) -> Result<u64, OpenError> {
+fn read_tables(
+    dir: &Path,
+    into: &mut Into<'_>,
+    unreadable: &mut Vec<String>,
+    gaps: &mut Vec<Gap>,
+) -> Result<u64, OpenError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) => {
             unreadable.push(format!("all tables: {error}"));
+            gaps.push(Gap { after: None, before: None });
             return Ok(0);
         }
     };
@@ -133,6 +170,8 @@ fn read_tables(dir: &Path, into: &mut Into<'_>, unreadable: &mut Vec<String>) ->
         entries.filter_map(|entry| Some(Source::new(entry.ok()?.path()))).collect();
     let mut newest = 0;
     let mut last: Option<UserKey> = None;
+    // When those were written that stand a second time: what is read of either, the newer state counts.
+    let mut written = BTreeMap::new();
     while let Some(item) = next_of(&mut sources) {
         let key = &item.key.user_key;
         if last.as_ref() == Some(key) {
@@ -142,10 +181,20 @@ fn read_tables(dir: &Path, into: &mut Into<'_>, unreadable: &mut Vec<String>) ->
         if **key == COMMIT_KEY {
             newest = Mark::decode(&item.value).map_or(0, |mark| mark.commit);
         }
-        into.put_found(key, (!item.key.value_type.is_tombstone()).then_some(&*item.value))?;
+        let value = (!item.key.value_type.is_tombstone()).then_some(&*item.value);
+        if let Some(second) = second(key) {
+            written.insert(second, item.key.seqno);
+        }
+        match key.strip_prefix(&SECOND) {
+            Some(first) if written.get(&**key).is_none_or(|first| *first < item.key.seqno) => {
+                into.put_found(first, value)?;
+            }
+            _ => into.put_found(key, value)?,
+        }
     }
     for source in sources.iter().filter(|source| source.damaged) {
         unreadable.push(format!("a part of table {}", named(dir, &source.path)));
+        gaps.push(Gap { after: source.last.as_deref().map(<[u8]>::to_vec), before: source.before.clone() });
     }
     Ok(newest)
 }
@@ -170,6 +219,8 @@ struct Source {
     behind: Option<Items>,
     /// The last key that was read from the front.
     last: Option<UserKey>,
+    /// The first that was read behind the damage.
+    before: Option<Vec<u8>>,
     damaged: bool,
 }
 
@@ -184,7 +235,8 @@ impl Source {
         };
         let from_front = catch_unwind(AssertUnwindSafe(scan)).ok().flatten();
         let damaged = table.is_none() || from_front.is_none();
-        let mut source = Self { path, next: None, from_front, behind: None, last: None, damaged };
+        let mut source =
+            Self { path, next: None, from_front, behind: None, last: None, before: None, damaged };
         source.advance();
         source
     }
@@ -208,7 +260,9 @@ impl Source {
             }
         }
         if self.behind.is_none() {
-            self.behind = Some(Box::new(self.read_behind().into_iter()));
+            let behind = self.read_behind();
+            self.before = behind.first().map(|item| item.key.user_key.to_vec());
+            self.behind = Some(Box::new(behind.into_iter()));
         }
         self.next = self.behind.as_mut().and_then(Iterator::next);
     }

@@ -7,6 +7,7 @@ use crate::open::Shared;
 use bytes::Bytes;
 use fjall::{AbstractTree, PersistMode};
 use peerlink_core::api::{Batch, Store, StoreError};
+use peerlink_core::record::Table;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,8 +16,17 @@ use std::time::Duration;
 
 /// Where the store counts its commits: behind every table of the core, and never shown to it.
 pub(crate) const COMMIT_KEY: [u8; 2] = [OWN_TABLE, b'n'];
-/// Where a repair leaves the epoch that must not be used any more.
-pub(crate) const REPAIRED_KEY: [u8; 2] = [OWN_TABLE, b'r'];
+/// Begins the keys under which the records that nobody can give back stand a second time, at the other end of a table:
+/// one wrong bit spoils a block, and must not cost the contacts.
+pub(crate) const SECOND: [u8; 2] = [OWN_TABLE, b'c'];
+
+/// Where a record stands a second time, if it does. Those of them that are rarely written.
+pub(crate) fn second(key: &[u8]) -> Option<Vec<u8>> {
+    let table = *key.first()?;
+    let rare = [Table::Profile as u8, Table::Contact as u8, Table::Invite as u8].contains(&table);
+    rare.then(|| [&SECOND, key].concat())
+}
+
 /// What every commit leaves under [`COMMIT_KEY`]: its number and the least sequence number that the engine can have
 /// given it, both big-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +93,12 @@ impl Writer {
         let records = &self.shared.records;
         let mut batch = self.shared.db.batch().durability(Some(PersistMode::SyncAll));
         for (key, value) in last {
+            if let Some(second) = second(key) {
+                match value {
+                    Some(value) => batch.insert(records, second, value.clone()),
+                    None => batch.remove(records, second),
+                }
+            }
             match value {
                 Some(value) => batch.insert(records, key, value.clone()),
                 None => batch.remove(records, key),

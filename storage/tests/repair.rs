@@ -9,7 +9,7 @@ use peerlink_core::ids::{Epoch, FeedNo};
 use peerlink_core::record::{Conversation, Counters, Key, KeyBytes, Profile, Record};
 use peerlink_core::time::{Instant, WallClock};
 use peerlink_core::{Config, Restore};
-use peerlink_storage::{Message, OpenError, Repaired, State};
+use peerlink_storage::{Message, OpenError, Repaired};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,6 @@ use support::{
 };
 
 const PAIRS: u64 = 40;
-const FRESH: Epoch = Epoch([0x77; 16]);
 
 /// Half of a conversation in tables, half in the journal, one batch for each pair.
 fn make(store: &Path) {
@@ -89,7 +88,8 @@ struct Content {
     messages: Vec<Message>,
     profile: Profile,
     counters: Counters,
-    repaired: bool,
+    /// The peer's messages that are known to be missing.
+    missing: u64,
 }
 
 fn content(store: &Path) -> Content {
@@ -99,14 +99,13 @@ fn content(store: &Path) -> Content {
     let mut restore = Restore::new(Config::default(), &secret, [9; 32]);
     opened.restore(|key, value| restore.record(key, value)).unwrap();
     restore.start(Instant::ZERO, WallClock(1)).unwrap();
-    let repaired = opened.was_repaired().unwrap();
     let (_writer, _pages, reader) = opened.split();
     Content {
         names: reader.contacts().unwrap().into_iter().map(|info| info.contact.petname.to_string()).collect(),
         messages: reader.latest(CONVERSATION, usize::MAX).unwrap(),
         profile: reader.profile().unwrap().unwrap(),
         counters: reader.counters().unwrap(),
-        repaired,
+        missing: reader.counts(CONVERSATION).unwrap().missing,
     }
 }
 
@@ -117,7 +116,7 @@ fn repair(original: &Content, files: &BTreeMap<PathBuf, Vec<u8>>, from: &Path) -
     let (store, aside) = (dir.path().join("store"), dir.path().join("aside"));
     copy(files, from, &store);
     let before = support::files(&store);
-    let repaired = peerlink_storage::repair(&store, &aside, peer(me()), FRESH).unwrap();
+    let repaired = peerlink_storage::repair(&store, &aside, peer(me())).unwrap();
     let left = support::files(&aside);
     for (path, bytes) in &before {
         let now = left.get(&aside.join(path.strip_prefix(&store).unwrap()));
@@ -127,7 +126,7 @@ fn repair(original: &Content, files: &BTreeMap<PathBuf, Vec<u8>>, from: &Path) -
     assert_eq!(names.count(), 2, "nothing else stays");
     peerlink_storage::check(&store).unwrap();
     let content = content(&store);
-    assert!(content.repaired);
+    assert_eq!(content.profile.epoch, Epoch::TO_BE_DRAWN);
     for message in &content.messages {
         let same = original.messages.iter().find(|one| one.message == message.message).unwrap();
         assert_eq!((&same.body, same.order, same.arrival), (&message.body, message.order, message.arrival));
@@ -143,7 +142,7 @@ fn a_repair_keeps_what_can_be_read_and_says_what_it_could_not() {
     make(dir.path());
     let files = files(dir.path());
     let original = content(dir.path());
-    assert_eq!((original.messages.len() as u64, original.repaired), (2 * PAIRS, false));
+    assert_eq!(original.messages.len() as u64, 2 * PAIRS);
     let path = journal(dir.path());
     let bytes = &files[&path];
     let batches: Vec<usize> =
@@ -199,41 +198,28 @@ fn whatever_bit_is_wrong_a_repair_makes_a_store_to_start_from() {
     let mut found = Vec::new();
     for (path, bytes) in &files {
         let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        for turn in 0..20.min(used) {
+        for turn in 0..12.min(used) {
             let mut damaged = files.clone();
-            damaged.get_mut(path).unwrap()[turn * used / 20.min(used)] ^= 1 << (turn % 8);
+            let at = turn * used / 12.min(used);
+            damaged.get_mut(path).unwrap()[at] ^= 1 << (turn % 8);
+            let newer = *path == dir.path().join("format") && damaged[path].contains(&b'9');
+            if newer {
+                // That is what it says of itself; a test of its own is about it.
+                continue;
+            }
             let (content, said) = repair(&original, &damaged, dir.path());
             let all = content.messages.len() as u64 == 2 * PAIRS;
             assert!(all || said.missing + said.lost_commits > 0 || !said.unreadable.is_empty(), "{said:?}");
-            println!(
-                "{} {} {said:?}",
-                path.strip_prefix(dir.path()).unwrap().display(),
-                turn * used / 20.min(used)
-            );
+            let theirs = content.messages.iter().filter(|message| !message.mine);
+            let (last, theirs) =
+                theirs.fold((0, 0), |(last, count), it| (it.message.seq.max(last), count + 1));
+            assert_eq!(last, theirs + content.missing, "byte {at} of {}: {said:?}", path.display());
+            assert_eq!(content.names, ["Bob"], "byte {at} of {}: {said:?}", path.display());
             found.push(content.messages.len());
         }
     }
     println!("{found:?}");
-    assert!(found.iter().filter(|found| **found as u64 == 2 * PAIRS).count() > found.len() / 2);
-}
-
-#[test]
-fn a_store_that_was_repaired_says_so_until_its_epoch_is_another() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, aside) = (dir.path().join("store"), dir.path().join("aside"));
-    make(&store);
-    peerlink_storage::repair(&store, &aside, peer(me()), FRESH).unwrap();
-    let (mut writer, pages, reader) = open(&store);
-    let mut profile = reader.profile().unwrap().unwrap();
-    let all = reader.latest(CONVERSATION, usize::MAX).unwrap();
-    assert_eq!(all.iter().filter(|message| message.state == State::Queued).count() as u64, PAIRS);
-    drop((writer, pages, reader));
-    assert!(peerlink_storage::open(&store).unwrap().was_repaired().unwrap(), "nobody drew one yet");
-    (writer, ..) = open(&store);
-    profile.epoch = FRESH;
-    writer.commit(&[batch(1, vec![(Key::Profile.encode(), Some(profile.encode()))])]).unwrap();
-    drop(writer);
-    assert!(!peerlink_storage::open(&store).unwrap().was_repaired().unwrap());
+    assert!(found.iter().all(|found| *found as u64 >= PAIRS), "most of it is read every time");
 }
 
 #[test]
@@ -242,11 +228,11 @@ fn a_store_that_is_in_use_or_newer_is_not_repaired() {
     let (store, aside) = (dir.path().join("store"), dir.path().join("aside"));
     make(&store);
     let held = open(&store);
-    let refused = peerlink_storage::repair(&store, &aside, peer(me()), FRESH);
+    let refused = peerlink_storage::repair(&store, &aside, peer(me()));
     assert!(matches!(refused, Err(OpenError::InUse { .. })));
     drop(held);
     fs::write(store.join("format"), "peerlink store 9\n").unwrap();
-    let refused = peerlink_storage::repair(&store, &aside, peer(me()), FRESH);
+    let refused = peerlink_storage::repair(&store, &aside, peer(me()));
     assert!(matches!(refused, Err(OpenError::Newer { .. })));
     assert!(!aside.exists());
 }
@@ -261,6 +247,6 @@ fn a_contact_comes_back_without_its_conversation() {
     let key = Key::Conversation(CONVERSATION).encode();
     writer.commit(&[batch(1, vec![(key, none.map(|it| it.encode()))])]).unwrap();
     drop((writer, pages, reader));
-    peerlink_storage::repair(&store, &aside, peer(me()), FRESH).unwrap();
+    peerlink_storage::repair(&store, &aside, peer(me())).unwrap();
     assert_eq!(content(&store).messages.len() as u64, 2 * PAIRS);
 }

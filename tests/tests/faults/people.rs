@@ -68,6 +68,11 @@ impl Choices {
 
 /// One request over the socket of whoever holds the profile. `None`: nobody does, it went away, or it refused.
 pub(crate) fn try_ask(dir: &Path, request: &Value) -> Option<Value> {
+    answer(dir, request)?.get("ok").cloned()
+}
+
+/// The whole answer, with what a refusal says.
+pub(crate) fn answer(dir: &Path, request: &Value) -> Option<Value> {
     let mut stream = UnixStream::connect(dir.join("socket")).ok()?;
     let mut request = request.clone();
     request["v"] = json!(1);
@@ -75,8 +80,7 @@ pub(crate) fn try_ask(dir: &Path, request: &Value) -> Option<Value> {
     writeln!(stream, "{request}").ok()?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).ok()?;
-    let answer: Value = serde_json::from_str(&line).ok()?;
-    answer.get("ok").cloned()
+    serde_json::from_str(&line).ok()
 }
 
 pub(crate) fn ask_until(dir: &Path, request: &Value) -> Value {
@@ -234,6 +238,21 @@ pub(crate) fn settle(persons: &[Person; 2]) {
 pub(crate) fn judge(persons: &[Person; 2]) -> Result<(), String> {
     let [alice, bob] = persons.each_ref().map(Person::history);
     judge_held(&persons.each_ref().map(|person| person.promised.clone()), &[alice?, bob?])
+}
+
+/// The same, after a repair: what was issued again stands where it was issued again.
+pub(crate) fn judge_in_any_order(persons: &[Person; 2]) -> Result<(), String> {
+    let [mut alice, mut bob] =
+        persons.each_ref().map(|person| person.history().map(|held| (held, person.promised.clone())));
+    let numbered = |text: &[u8]| text.split(|byte| *byte == b' ').nth(1).map(<[u8]>::to_vec);
+    let order =
+        |bytes: &[u8]| numbered(bytes).and_then(|it| String::from_utf8(it).ok()?.parse::<usize>().ok());
+    for side in [&mut alice, &mut bob] {
+        let Ok((held, _)) = side else { continue };
+        held.sort_by_key(|message| (order(&message.body), message.body.clone()));
+    }
+    let (alice, bob) = (alice?, bob?);
+    judge_held(&[alice.1, bob.1], &[alice.0, bob.0])
 }
 
 pub(crate) fn judge_held(promised: &[Vec<String>; 2], held: &[Vec<Message>; 2]) -> Result<(), String> {
