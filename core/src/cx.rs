@@ -44,6 +44,8 @@ pub(crate) enum OutboxAsked {
     Hash { seq: u64 },
     /// Own entries from here on, to be compared with what the peer gives back.
     Own { from: u64 },
+    /// Which entry is shown for the message whose first name had this hash.
+    Shown { hash: EntryHash },
     /// Own entries from here on, to be issued again.
     Reissue { from: u64 },
 }
@@ -75,6 +77,15 @@ pub(crate) struct Removal {
     pub(crate) why: Dropped,
 }
 
+/// What an inbox asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InboxAsked {
+    /// Which entry is shown for the message whose first name had this hash.
+    Shown { hash: EntryHash },
+    /// The entry that had that name.
+    First { feed: FeedNo, seq: u64 },
+}
+
 /// What a question to storage is about.
 #[derive(Debug)]
 pub(crate) enum Asked {
@@ -88,11 +99,10 @@ pub(crate) enum Asked {
         peer: PeerId,
         wanted: Wanted,
     },
-    /// What a peer issues anew may be held here under its old name.
-    Replaced {
+    /// What a peer issues anew may be held here under an older name.
+    Renamed {
         peer: PeerId,
-        feed: FeedNo,
-        seq: u64,
+        what: InboxAsked,
     },
     /// A message whose body goes.
     Drop(Removal),

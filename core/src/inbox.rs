@@ -5,18 +5,19 @@
 //! shown at once, with the gap. What does not fit the chain is counted and forgotten, never acknowledged: its author
 //! sees what we hold, and can ask for it.
 
-use crate::api::Event;
-use crate::api::Page;
+use crate::api::{Event, KeyRange, Page};
 use crate::assemble::{entries, gone_marker};
 use crate::bounded::List;
 use crate::chain::{ClosedEpochs, Placed, displace, is_held, place, place_gone};
-use crate::cx::{Cx, Promise, Snapshot};
+use crate::cx::{Cx, InboxAsked, Promise, Snapshot};
 use crate::ids::{ConversationNo, EntryHash, Epoch, FeedNo, MessageRef, PeerId};
 use crate::limits::{
     CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, EPOCHS, EPOCHS_A_DAY, EPOCHS_WINDOW, OPEN_EPOCHS,
 };
 use crate::planted::planted;
-use crate::record::{Conversation, Dropped, Entry, Feed, Head, Key, Kind, OrderKey, Place, Record as _};
+use crate::record::{
+    Conversation, Dropped, Entry, Feed, Head, Key, Kind, OrderKey, Place, Record as _, Shown,
+};
 use crate::time::Instant;
 use crate::wire::entry::{Author, Gone};
 use crate::wire::frame::{Closed, Have, HaveFeed, HaveRange};
@@ -35,8 +36,9 @@ struct Held {
 
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    me: PeerId,
     peer: PeerId,
+    /// Whose entries these are in the order of the conversation: 0 for the lower PeerId.
+    rank: u8,
     no: ConversationNo,
     feeds: BTreeMap<Epoch, Held>,
     /// What the newest durable batch holds: the only thing that may be acknowledged.
@@ -49,10 +51,28 @@ pub(crate) struct Inbox {
     /// Entries that are issued anew and whose old place must be looked at first, and what came after them.
     parked: VecDeque<(Epoch, u64, Entry)>,
     parked_cost: u32,
-    asked: bool,
+    /// The parked one is not known under any later name; whether under its first is the question.
+    unshown: bool,
+    asked: Option<InboxAsked>,
     /// When the peer began new epochs, in this run.
     begun: List<Instant, EPOCHS_A_DAY>,
     lamport: u64,
+}
+
+/// The name under which a message is held already.
+#[derive(Debug)]
+struct Old {
+    shown: Shown,
+    /// It is its first name, and this is the hash before it there.
+    first: Option<EntryHash>,
+    /// The hash that its first name has.
+    hash: EntryHash,
+}
+
+impl Old {
+    const fn order(&self, inbox: &Inbox) -> OrderKey {
+        inbox.order_of(self.shown.epoch, self.shown.seq, self.shown.lamport)
+    }
 }
 
 /// What came of a frame.
@@ -65,8 +85,8 @@ pub(crate) struct Taken {
 impl Inbox {
     pub(crate) fn new(me: PeerId, peer: PeerId, no: ConversationNo, version: u64) -> Self {
         Self {
-            me,
             peer,
+            rank: u8::from(peer > me),
             no,
             feeds: BTreeMap::new(),
             durable: Snapshot::default(),
@@ -76,7 +96,8 @@ impl Inbox {
             taken_open: 0,
             parked: VecDeque::new(),
             parked_cost: 0,
-            asked: false,
+            unshown: false,
+            asked: None,
             begun: List::new(),
             lamport: 0,
         }
@@ -115,7 +136,7 @@ impl Inbox {
         taken: &mut Taken,
     ) {
         let parked = self.parked.iter().any(|(other, ..)| *other == epoch);
-        if !parked && self.old_place(&entry).is_none() {
+        if !parked && entry.replaces.is_none() {
             self.put(cx, conversation, epoch, seq, entry, None, taken);
             return;
         }
@@ -128,51 +149,71 @@ impl Inbox {
         self.parked.push_back((epoch, seq, entry));
     }
 
-    /// Where that may be held which this entry issues anew. Below the head of a feed nothing is: its author issues anew
-    /// what did not fit there.
-    fn old_place(&self, entry: &Entry) -> Option<(FeedNo, u64)> {
-        let old = entry.replaces?;
-        let held = self.feeds.get(&old.epoch)?;
-        let beyond = held.feed.beyond.iter().any(|range| (range.first..=range.last).contains(&old.seq));
-        beyond.then_some((held.no, old.seq))
-    }
-
     /// What must be looked at before what is parked can be taken.
-    pub(crate) fn wants_load(&self) -> Option<(FeedNo, u64)> {
-        let (_, _, entry) = self.parked.front().filter(|_| !self.asked)?;
-        self.old_place(entry)
+    pub(crate) fn wants_load(&self) -> Option<(InboxAsked, KeyRange)> {
+        let (_, _, entry) = self.parked.front().filter(|_| self.asked.is_none())?;
+        let first = entry.replaces?;
+        if self.unshown {
+            let (feed, seq) = (self.feeds.get(&first.epoch)?.no, first.seq);
+            let key = Key::Entry { feed, seq };
+            return Some((InboxAsked::First { feed, seq }, KeyRange::new(&key, &key, 1)));
+        }
+        let key = Key::Shown { conversation: self.no, hash: first.hash };
+        Some((InboxAsked::Shown { hash: first.hash }, KeyRange::new(&key, &key, 1)))
     }
 
-    pub(crate) fn asked(&mut self) {
-        self.asked = true;
+    pub(crate) fn asked(&mut self, what: InboxAsked) {
+        self.asked = Some(what);
     }
 
-    /// The old place of what is parked first, if it can be read.
+    /// An answer about what is parked first. What cannot be read is unknown: then this is shown as new rather than not at
+    /// all.
     pub(crate) fn loaded(
         &mut self,
         cx: &mut Cx,
         conversation: &mut Conversation,
-        (feed, at): (FeedNo, u64),
+        what: InboxAsked,
         page: Option<&Page>,
         taken: &mut Taken,
     ) {
-        self.asked = false;
-        let old = entries(page).next().filter(|(seq, _)| *seq == at).map(|(_, entry)| entry);
-        let mut answer = Some(old);
-        while let Some((epoch, seq, entry)) = self.parked.pop_front() {
-            let place = self.old_place(&entry);
-            let old = match place {
-                None => None,
-                // What cannot be read is unknown: then this is shown as new rather than not at all.
-                Some(place) if place == (feed, at) && answer.is_some() => answer.take().flatten(),
-                Some(_) => {
-                    self.parked.push_front((epoch, seq, entry));
+        if self.asked != Some(what) {
+            return;
+        }
+        self.asked = None;
+        let Some(first) = self.parked.front().and_then(|(_, _, entry)| entry.replaces) else { return };
+        let old = match what {
+            InboxAsked::Shown { .. } => {
+                let value = page.and_then(|page| page.records.first()).map(|(_, value)| value);
+                let shown = value.and_then(|value| Shown::decode(value).ok());
+                if shown.is_none() && self.holds(&first.epoch, first.seq) {
+                    self.unshown = true;
                     return;
                 }
-            };
+                shown.map(|shown| Old { shown, first: None, hash: first.hash })
+            }
+            InboxAsked::First { feed, seq } => {
+                self.unshown = false;
+                let entry = entries(page).next().map(|(_, entry)| entry);
+                entry.filter(|entry| entry.hash == first.hash).map(|entry| Old {
+                    shown: Shown {
+                        feed,
+                        epoch: first.epoch,
+                        seq,
+                        lamport: entry.lamport,
+                        arrival: entry.arrival,
+                    },
+                    first: Some(entry.prev),
+                    hash: entry.hash,
+                })
+            }
+        };
+        let mut old = old;
+        while let Some((epoch, seq, entry)) = self.parked.pop_front() {
             self.parked_cost = self.parked_cost.saturating_sub(cost(&entry));
-            let old = old.filter(|old| entry.replaces.is_some_and(|replaced| replaced.hash == old.hash));
-            self.put(cx, conversation, epoch, seq, entry, old, taken);
+            self.put(cx, conversation, epoch, seq, entry, old.take(), taken);
+            if self.parked.front().is_none_or(|(_, _, entry)| entry.replaces.is_some()) {
+                return;
+            }
         }
     }
 
@@ -185,7 +226,7 @@ impl Inbox {
         epoch: Epoch,
         seq: u64,
         mut entry: Entry,
-        old: Option<Entry>,
+        old: Option<Old>,
         taken: &mut Taken,
     ) {
         let cost = cost(&entry);
@@ -201,9 +242,10 @@ impl Inbox {
             cx.misbehaved(self.peer, "sent more than the credit");
             return;
         }
-        // With a gap, the highest logical time is that of what stands beyond it.
+        // With a gap, the highest logical time is that of what stands beyond it. What does not fit the chain is judged by
+        // that alone: whoever lost something lost the time too.
         let contiguous = seq == held.feed.head + 1 && held.feed.beyond.is_empty();
-        if contiguous && entry.lamport <= held.feed.lamport {
+        if contiguous && entry.prev == held.feed.hash && entry.lamport <= held.feed.lamport {
             cx.misbehaved(self.peer, "logical time went backwards");
             return;
         }
@@ -241,9 +283,15 @@ impl Inbox {
         self.taken = self.taken.saturating_add(cost);
         self.taken_open = self.taken_open.saturating_add(cost);
         cx.stats.entries_received += 1;
-        entry.arrival = old.as_ref().map_or_else(|| cx.next_arrival(), |old| old.arrival);
         let no = held.no;
-        self.store(cx, no, epoch, seq, &entry);
+        let order = self.order_of(epoch, seq, entry.lamport);
+        let is_last = old.as_ref().is_none_or(|old| order > old.order(self));
+        entry.arrival = match &old {
+            None => cx.next_arrival(),
+            Some(old) if is_last => old.shown.arrival,
+            Some(_) => 0,
+        };
+        self.store(cx, no, order, &entry, is_last);
         if let Some(first) = gap_from
             && placed == Placed::Beyond
         {
@@ -252,13 +300,8 @@ impl Inbox {
         if fills {
             cx.promise_event(Event::GapFilled { peer: self.peer, epoch, first: seq, last: seq });
         }
-        if let Some(old) = old
-            && let Some(replaced) = entry.replaces
-        {
-            self.displace(cx, &replaced, &old);
-            let new = MessageRef { epoch, seq };
-            let old = MessageRef { epoch: replaced.epoch, seq: replaced.seq };
-            cx.promise_event(Event::Reissued { peer: self.peer, old, new });
+        if let Some(old) = old {
+            self.displace(cx, &old, is_last.then_some(MessageRef { epoch, seq }));
             return;
         }
         let kind = if entry.dropped.is_some() { Kind::Tombstone } else { entry.kind };
@@ -279,13 +322,17 @@ impl Inbox {
         });
     }
 
-    /// What was held under an old name has a new one.
-    fn displace(&mut self, cx: &mut Cx, replaced: &Head, old: &Entry) {
-        let rank = u8::from(self.peer > self.me);
-        let Some(held) = self.feeds.get_mut(&replaced.epoch) else { return };
-        let (epoch, seq) = (replaced.epoch, replaced.seq);
-        cx.delete(&Key::Order(OrderKey { conversation: self.no, lamport: old.lamport, rank, epoch, seq }));
-        if displace(&mut held.feed, seq, old.prev, old.hash) {
+    /// What was held under an old name is held under a new one too. `new`: that is the one that is shown.
+    fn displace(&mut self, cx: &mut Cx, old: &Old, new: Option<MessageRef>) {
+        let (epoch, seq) = (old.shown.epoch, old.shown.seq);
+        if let Some(new) = new {
+            cx.delete(&Key::Order(old.order(self)));
+            cx.promise_event(Event::Reissued { peer: self.peer, old: MessageRef { epoch, seq }, new });
+        }
+        let Some((held, prev)) = self.feeds.get_mut(&epoch).zip(old.first) else { return };
+        // Beyond a gap it stood for nothing that will ever be filled: its author goes on from another entry there.
+        let hash = old.hash;
+        if displace(&mut held.feed, seq, prev, hash) {
             held.dirty = true;
             cx.delete(&Key::Entry { feed: held.no, seq });
             if held.feed.beyond.is_empty() {
@@ -312,7 +359,8 @@ impl Inbox {
         let mut marker = gone_marker(gone.first, gone.hash, held.feed.lamport);
         marker.arrival = cx.next_arrival();
         let no = held.no;
-        self.store(cx, no, gone.epoch, gone.last, &marker);
+        let order = self.order_of(gone.epoch, gone.last, marker.lamport);
+        self.store(cx, no, order, &marker, true);
         let (first, last) = (gone.first, gone.last);
         cx.promise_event(Event::Gone { peer: self.peer, epoch: gone.epoch, first, last });
     }
@@ -348,13 +396,27 @@ impl Inbox {
         true
     }
 
-    fn store(&self, cx: &mut Cx, no: FeedNo, epoch: Epoch, seq: u64, entry: &Entry) {
-        let place = Place { feed: no, seq }.encode();
-        let rank = u8::from(self.peer > self.me);
-        let order = OrderKey { conversation: self.no, lamport: entry.lamport, rank, epoch, seq };
-        cx.put(&Key::Entry { feed: no, seq }, entry.encode());
+    const fn order_of(&self, epoch: Epoch, seq: u64, lamport: u64) -> OrderKey {
+        OrderKey { conversation: self.no, lamport, rank: self.rank, epoch, seq }
+    }
+
+    /// Writes an entry; `shown`: with everything that finds it.
+    fn store(&self, cx: &mut Cx, feed: FeedNo, order: OrderKey, entry: &Entry, shown: bool) {
+        let seq = order.seq;
+        cx.put(&Key::Entry { feed, seq }, entry.encode());
+        if !shown {
+            return;
+        }
+        let place = Place { feed, seq }.encode();
         cx.put(&Key::Order(order), place.clone());
-        cx.put(&Key::Arrival(entry.arrival), place);
+        if entry.arrival > 0 {
+            cx.put(&Key::Arrival(entry.arrival), place);
+        }
+        if let Some(first) = entry.replaces {
+            let key = Key::Shown { conversation: self.no, hash: first.hash };
+            let (epoch, lamport, arrival) = (order.epoch, entry.lamport, entry.arrival);
+            cx.put(&key, Shown { feed, epoch, seq, lamport, arrival }.encode());
+        }
     }
 
     // --- what is held ----------------------------------------------------------------------------------------
@@ -390,7 +452,7 @@ impl Inbox {
 
     pub(crate) fn order_key(&self, feed: FeedNo, seq: u64, lamport: u64) -> Option<OrderKey> {
         let epoch = self.find(feed)?.feed.epoch;
-        Some(OrderKey { conversation: self.no, lamport, rank: u8::from(self.peer > self.me), epoch, seq })
+        Some(self.order_of(epoch, seq, lamport))
     }
 
     /// The user deletes a message of the peer's, on this device.
@@ -414,7 +476,12 @@ impl Inbox {
     }
 
     /// The peer says what it has of its own feeds: an earlier epoch that both hold whole is closed.
+    ///
+    /// One that was closed and that the peer does not name is open again: the peer lost what it knew.
     pub(crate) fn close(&mut self, have: &Have) {
+        if let Some(unknown) = self.closed_unknown_to(have) {
+            self.reopen(unknown);
+        }
         for epoch in self.order() {
             let Some(held) = self.feeds.get(&epoch) else { return };
             let known = have.feeds.iter().any(|row| {
@@ -435,6 +502,22 @@ impl Inbox {
                 self.changed = true;
             }
         }
+    }
+
+    /// The first closed epoch that the peer's have-vector names neither by itself nor among those that it closed too.
+    fn closed_unknown_to(&self, have: &Have) -> Option<Epoch> {
+        let order = self.order();
+        let feeds: Vec<&Feed> =
+            order.iter().filter_map(|epoch| self.feeds.get(epoch)).map(|held| &held.feed).collect();
+        let said = have.closed.iter().find(|closed| closed.author == Author::Sender);
+        let named = said
+            .and_then(|said| feeds.get(..usize::try_from(said.epochs).ok()?).map(|first| (said, first)))
+            .filter(|(said, first)| ClosedEpochs::hash(first.iter().copied()) == said.hash)
+            .map_or(0, |(_, first)| first.len());
+        let row = |feed: &Feed| {
+            have.feeds.iter().any(|row| row.author == Author::Sender && row.epoch == feed.epoch)
+        };
+        feeds.iter().skip(named).find(|feed| feed.closed && !row(feed)).map(|feed| feed.epoch)
     }
 
     /// The peer writes in an epoch that was closed: it lost what it knew. This one and all after it are open again.
@@ -507,14 +590,20 @@ impl Inbox {
         self.taken = self.taken.saturating_sub(cost);
     }
 
-    /// The have-vector that may be sent now. `asked`: what this node asks back of its own feeds.
-    pub(crate) fn have(&self, cx: &Cx, asked: impl Iterator<Item = HaveFeed>) -> Have {
+    /// The have-vector that may be sent now. `asked`: what this node asks back of its own feeds; `own_closed`: those of
+    /// its own that need no asking.
+    pub(crate) fn have(
+        &self,
+        cx: &Cx,
+        asked: impl Iterator<Item = HaveFeed>,
+        own_closed: Option<Closed>,
+    ) -> Have {
         Have {
             holder: cx.epoch,
             version: self.durable_version,
             credit: CREDIT_BYTES,
             feeds: List::of(self.durable.feeds.iter().cloned().chain(asked)),
-            closed: List::of(self.durable.closed),
+            closed: List::of(self.durable.closed.into_iter().chain(own_closed)),
         }
     }
 }

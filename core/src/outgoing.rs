@@ -4,17 +4,16 @@
 //! closed, and one hash stands for all that are.
 
 use crate::api::{Event, KeyRange, Page};
-use crate::assemble::entries;
 use crate::bounded::List;
 use crate::chain::{ClosedEpochs, empty_feed};
 use crate::cx::{Cx, OutboxAsked as Asked};
 use crate::ids::{CallerId, ConversationId, ConversationNo, EntryHash, Epoch, FeedNo, MessageRef, PeerId};
 use crate::limits::{CREDIT_BYTES, EPOCHS, OPEN_EPOCHS};
-use crate::outbox::{Draft, Outbox};
-use crate::record::{Dropped, Entry, EpochLink, Feed, Head, OrderKey};
+use crate::outbox::{Draft, Outbox, first_name};
+use crate::record::{Dropped, Entry, EpochLink, Feed, Head, Key, OrderKey, Place};
 use crate::time::Duration;
 use crate::wire::entry::{Author, Gone};
-use crate::wire::frame::{Have, HaveFeed};
+use crate::wire::frame::{Closed, Have, HaveFeed};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -103,6 +102,7 @@ impl Outgoing {
         if self.in_session {
             for outbox in self.earlier.iter_mut().filter(|outbox| outbox.is_stopped() && !outbox.has_fork()) {
                 outbox.resume(cx);
+                self.asking = true;
             }
         }
         cx.touch(self.peer);
@@ -280,46 +280,44 @@ impl Outgoing {
             return false;
         }
         let progressed = outbox.loaded(cx, asked, page);
-        if let Asked::Reissue { from } = asked {
-            self.reissue(cx, feed, *from, page, lamport);
-        } else {
+        if !self.reissue(cx, feed, lamport) {
             self.settle_given(cx);
         }
         progressed
     }
 
-    /// Issues a page of entries again in the current epoch.
-    fn reissue(&mut self, cx: &mut Cx, feed: FeedNo, from: u64, page: Option<&Page>, lamport: u64) {
-        let Some(at) = self.earlier.iter().position(|outbox| outbox.no() == feed) else { return };
+    /// Issues an entry again in the current epoch, if it is known that it was not yet. `false`: there is none.
+    fn reissue(&mut self, cx: &mut Cx, feed: FeedNo, lamport: u64) -> bool {
+        let Some(at) = self.earlier.iter().position(|outbox| outbox.no() == feed) else { return false };
         let link = self.link();
-        let lamport = lamport.max(self.lamport());
-        let Some(old) = self.earlier.get_mut(at).filter(|old| old.feed().fork == Some(from)) else { return };
-        let mut moved = false;
-        for (lamport, (seq, entry)) in (lamport + 1..).zip(entries(page)) {
-            let (epoch, was) = (old.feed().epoch, entry.lamport);
+        let lamport = lamport.max(self.lamport()) + 1;
+        let Some(old) = self.earlier.get_mut(at) else { return false };
+        let Some((seq, entry, shown)) = old.next_to_reissue() else { return false };
+        let (epoch, was, caller) = (old.feed().epoch, entry.lamport, entry.caller);
+        let new = if let Some(shown) = shown {
+            // It came back already under another name.
+            let place = Place { feed: shown.feed, seq: shown.seq }.encode();
+            cx.put(&Key::Caller { conversation: self.no, caller }, place);
+            MessageRef { epoch: shown.epoch, seq: shown.seq }
+        } else {
             let draft = Draft {
-                caller: entry.caller,
+                caller,
                 claimed: entry.claimed,
+                replaces: Some(first_name(epoch, seq, &entry)),
                 body: entry.body,
                 body_hash: entry.body_hash,
                 body_len: entry.body_len,
                 dropped: entry.dropped,
-                replaces: Some(Head { epoch, seq, hash: entry.hash }),
                 lamport,
             };
-            let new = self.current.append(cx, draft, &[], link);
-            old.reissued(cx, seq, was);
-            let new = MessageRef { epoch: self.current.feed().epoch, seq: new };
-            cx.promise_event(Event::Reissued { peer: self.peer, old: MessageRef { epoch, seq }, new });
-            moved = true;
-        }
-        if !moved {
-            // What cannot be read cannot be issued again. The rest must not wait for it.
-            cx.misbehaved(self.me, "an own entry cannot be read from the store");
-            old.reissue_skipped(cx, from);
-        }
+            let seq = self.current.append(cx, draft, &[], link);
+            MessageRef { epoch: self.current.feed().epoch, seq }
+        };
+        old.reissued(cx, seq, was);
+        cx.promise_event(Event::Reissued { peer: self.peer, old: MessageRef { epoch, seq }, new });
         cx.unsaved.insert(self.peer);
         self.resume(cx);
+        true
     }
 
     // --- offers ----------------------------------------------------------------------------------------------
@@ -413,7 +411,10 @@ impl Outgoing {
     }
 
     /// What I ask the peer to give back.
+    ///
+    /// What must be issued again comes first: only then is it known which of what comes back stands for the same.
     pub(crate) fn rows(&self) -> impl Iterator<Item = HaveFeed> + '_ {
+        let unsure = self.all().any(|outbox| outbox.has_fork() || outbox.has_doubt());
         let unknown = self.unknown.iter().map(|epoch| HaveFeed {
             author: Author::Sender,
             epoch: *epoch,
@@ -422,7 +423,23 @@ impl Outgoing {
             beyond: List::new(),
         });
         let earlier = self.earlier.iter().filter_map(|outbox| outbox.row(false));
-        unknown.chain(earlier).chain(self.current.row(true)).take(OPEN_EPOCHS)
+        let rows = unknown.chain(earlier).chain(self.current.row(true));
+        rows.filter(move |row| !unsure || self.is_doubted(&row.epoch)).take(OPEN_EPOCHS)
+    }
+
+    fn is_doubted(&self, epoch: &Epoch) -> bool {
+        self.all().any(|outbox| outbox.feed().epoch == *epoch && outbox.has_doubt())
+    }
+
+    /// My epochs that both of us have whole.
+    pub(crate) fn closed(&self) -> Option<Closed> {
+        let closed = self.earlier.iter().map(Outbox::feed).take_while(|feed| feed.closed);
+        let epochs = closed.clone().count();
+        (epochs > 0).then(|| Closed {
+            author: Author::Sender,
+            epochs: u32::try_from(epochs).unwrap_or(u32::MAX),
+            hash: ClosedEpochs::hash(closed),
+        })
     }
 
     /// The peer gives back an entry of mine.

@@ -13,6 +13,7 @@
 //! | `Order` | conversation, lamport, author rank, epoch, seq | [`Place`] | once an entry |
 //! | `Arrival` | arrival number | [`Place`] | once a received entry |
 //! | `Caller` | conversation, caller's id | [`Place`] | once an own entry |
+//! | `Shown` | conversation, hash of what was replaced | [`Shown`] | once an entry that replaces another |
 //!
 //! Integers in keys are big-endian, so that byte order is their order. Tables up to `Feed` restore a node; the rest
 //! is history, read by page.
@@ -65,6 +66,7 @@ pub enum Table {
     Order = 0x11,
     Arrival = 0x12,
     Caller = 0x13,
+    Shown = 0x14,
 }
 
 /// Keys from the first to this one (exclusive) are what [`crate::Restore`] wants to see, in order.
@@ -83,6 +85,7 @@ pub enum Key {
     Order(OrderKey),
     Arrival(u64),
     Caller { conversation: ConversationNo, caller: CallerId },
+    Shown { conversation: ConversationNo, hash: EntryHash },
 }
 
 /// Where an entry stands in its conversation: an order that both sides compute alike from what is authenticated.
@@ -124,6 +127,7 @@ impl Key {
             Self::Order(_) => Table::Order,
             Self::Arrival(_) => Table::Arrival,
             Self::Caller { .. } => Table::Caller,
+            Self::Shown { .. } => Table::Shown,
         }
     }
 
@@ -157,6 +161,10 @@ impl Key {
             Self::Caller { conversation, caller } => {
                 put(&conversation.0.to_be_bytes());
                 put(&caller.0);
+            }
+            Self::Shown { conversation, hash } => {
+                put(&conversation.0.to_be_bytes());
+                put(&hash.0);
             }
         }
         out
@@ -196,6 +204,10 @@ impl Key {
             0x13 => Self::Caller {
                 conversation: ConversationNo(u32::from_be_bytes(part(&mut rest)?)),
                 caller: CallerId(part(&mut rest)?),
+            },
+            0x14 => Self::Shown {
+                conversation: ConversationNo(u32::from_be_bytes(part(&mut rest)?)),
+                hash: EntryHash(part(&mut rest)?),
             },
             _ => return Err(CorruptRecord::Key),
         };
@@ -261,6 +273,7 @@ record!(Invite);
 record!(Conversation);
 record!(Feed);
 record!(Entry);
+record!(Shown);
 
 /// The installation itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -442,7 +455,8 @@ pub struct Entry {
     pub caller: CallerId,
     pub heads: List<Head, ENTRY_HEADS>,
     pub link: Option<EpochLink>,
-    /// The entry of an epoch that a rollback ended, which is issued again by this one.
+    /// The entry of an epoch that a rollback ended, which is issued again by this one; if that was issued again before,
+    /// the first of them.
     pub replaces: Option<Head>,
     /// Local arrival number; 0 for own entries.
     pub arrival: u64,
@@ -454,6 +468,18 @@ pub struct Entry {
     pub body_hash: EntryHash,
     pub body_len: u32,
     pub body: Bytes,
+}
+
+/// Which of the entries that stand for the same message is the one that is shown: the one that comes last in the order of
+/// the conversation, which both sides compute alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    pub feed: FeedNo,
+    pub epoch: Epoch,
+    pub seq: u64,
+    pub lamport: u64,
+    /// Its local arrival number; 0 for own entries.
+    pub arrival: u64,
 }
 
 /// Where an entry is.

@@ -70,7 +70,7 @@ impl Restore {
             Key::Feed(no) => {
                 self.feeds.insert(no, Feed::decode(value)?);
             }
-            Key::Entry { .. } | Key::Order(_) | Key::Arrival(_) | Key::Caller { .. } => {}
+            Key::Entry { .. } | Key::Order(_) | Key::Arrival(_) | Key::Caller { .. } | Key::Shown { .. } => {}
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, Readable, S
 use peerlink_core::limits::KEY_BYTES;
 use peerlink_core::record::{
     Contact, Conversation, CorruptRecord, Counters, Entry, FORMAT, Feed, Invite, Key, Place, Profile,
-    RESTORE_END, Record as _, Table,
+    RESTORE_END, Record as _, Shown, Table,
 };
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -339,6 +339,7 @@ fn decode(key: &[u8], value: &[u8]) -> Result<(), CorruptRecord> {
         Key::Order(_) => Place::decode(Table::Order, value).map(drop),
         Key::Arrival(_) => Place::decode(Table::Arrival, value).map(drop),
         Key::Caller { .. } => Place::decode(Table::Caller, value).map(drop),
+        Key::Shown { .. } => Shown::decode(value).map(drop),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::chain::insert_range;
 use crate::cx::{Cx, Promise};
 use crate::ids::EntryHash;
 use crate::limits::{PAGE_BYTES, RANGES, RUN_ENTRIES};
-use crate::record::{Dropped, Entry, Range};
+use crate::record::{Dropped, Entry, Key, OrderKey, Range, Record as _, Shown};
 use crate::wire::entry::{Author, Gone};
 use crate::wire::frame::{Have, HaveFeed};
 use alloc::collections::{BTreeMap, VecDeque};
@@ -31,6 +31,8 @@ pub(super) struct Given {
     own: BTreeMap<u64, EntryHash>,
     /// A rollback was proven: what follows waits until the newer epoch is there.
     ended: bool,
+    /// Which entry is shown for the message that comes next, by the hash of its first name.
+    shown: Option<(EntryHash, Option<Shown>)>,
     /// Something was taken back and the peer was not told.
     pub(super) untold: bool,
     /// Both had the same once: if it grows after that, somebody else writes it.
@@ -102,6 +104,10 @@ impl Outbox {
             self.given.doubt = true;
             self.given.doubt_untold = true;
         }
+    }
+
+    pub(crate) const fn has_doubt(&self) -> bool {
+        self.given.doubt
     }
 
     /// Whether there is a doubt that the peer was not asked about.
@@ -284,6 +290,8 @@ impl Outbox {
                 }
             } else if current {
                 return self.fork(cx);
+            } else if self.wants_shown().is_some() {
+                return false;
             } else {
                 self.take_back(cx);
             }
@@ -298,6 +306,7 @@ impl Outbox {
         self.feed.acked_beyond.clear();
         self.stop_offering();
         self.clear_ready();
+        self.reissue.clear();
         self.held_have = None;
         self.asked = None;
         self.given.doubt = false;
@@ -323,7 +332,19 @@ impl Outbox {
             return;
         }
         entry.recovered = true;
-        self.write(cx, seq, &entry);
+        let shown = self.given.shown.take().and_then(|(_, shown)| shown).filter(|_| entry.replaces.is_some());
+        let order = self.order(seq, entry.lamport);
+        let older = |shown: &Shown| OrderKey { epoch: shown.epoch, ..self.order(shown.seq, shown.lamport) };
+        match shown.as_ref().map(older) {
+            // The same message is shown under a name that comes later.
+            Some(other) if other > order => cx.put(&Key::Entry { feed: self.no, seq }, entry.encode()),
+            other => {
+                self.write(cx, seq, &entry);
+                if let Some(other) = other {
+                    cx.delete(&Key::Order(other));
+                }
+            }
+        }
         let first = self.feed.head + 1;
         self.feed.link = self.feed.link.or(entry.link);
         self.feed.head = seq;
@@ -353,6 +374,19 @@ impl Outbox {
         }
     }
 
+    /// The message that comes next has had other names: which of them is shown must be known.
+    pub(super) fn wants_shown(&self) -> Option<EntryHash> {
+        let (seq, entry) = self.given.pending.front()?;
+        let next = self.feed.fork.is_none() && !self.given.doubt && *seq > self.feed.head;
+        let first = entry.replaces.filter(|_| next)?;
+        self.given.shown.is_none_or(|(hash, _)| hash != first.hash).then_some(first.hash)
+    }
+
+    pub(super) fn shown_loaded(&mut self, hash: EntryHash, page: Option<&Page>) {
+        let value = page.and_then(|page| page.records.first()).map(|(_, value)| value);
+        self.given.shown = Some((hash, value.and_then(|value| Shown::decode(value).ok())));
+    }
+
     pub(super) fn wants_own_hashes(&self) -> Option<u64> {
         let (seq, _) = self.given.pending.front()?;
         let known = *seq > self.feed.head || *seq <= self.feed.acked || self.known_hash(*seq).is_some();
@@ -367,15 +401,26 @@ impl Outbox {
 
     // --- issued again ----------------------------------------------------------------------------------------
 
-    /// One page of entries that the newer epoch issued again is gone from here; `next` comes next.
+    /// The entry that is to be issued again next, once it is known whether it was already: then with where.
+    pub(crate) fn next_to_reissue(&mut self) -> Option<(u64, Entry, Option<Shown>)> {
+        let (seq, entry) = self.reissue.front().filter(|_| self.feed.fork.is_some())?;
+        let hash = super::first_name(self.feed.epoch, *seq, entry).hash;
+        let (_, shown) = self.given.shown.take_if(|(known, _)| *known == hash)?;
+        let (seq, entry) = self.reissue.pop_front()?;
+        Some((seq, entry, shown))
+    }
+
+    /// An entry that stands in a newer epoch now is gone from here.
     pub(crate) fn reissued(&mut self, cx: &mut Cx, seq: u64, lamport: u64) {
         cx.delete(&crate::record::Key::Entry { feed: self.no, seq });
         cx.delete(&crate::record::Key::Order(self.order(seq, lamport)));
         self.reissued_to(seq);
     }
 
-    /// This one cannot be read, so it cannot be issued again.
-    pub(crate) fn reissue_skipped(&mut self, cx: &mut Cx, seq: u64) {
+    /// This one cannot be read, so it cannot be issued again. The rest must not wait for it.
+    pub(super) fn reissue_skipped(&mut self, cx: &mut Cx, seq: u64) {
+        cx.misbehaved(self.me, "an own entry cannot be read from the store");
+        cx.unsaved.insert(self.peer);
         cx.delete(&crate::record::Key::Entry { feed: self.no, seq });
         self.reissued_to(seq);
     }

@@ -19,12 +19,12 @@ use crate::backoff::Backoff;
 use crate::bounded::List;
 use crate::chain::{Position, seal_own};
 use crate::cx::{Cx, OutboxAsked as Asked, Promise};
-use crate::ids::{ConversationId, EntryHash, FeedNo, MessageRef, PeerId};
+use crate::ids::{ConversationId, EntryHash, Epoch, FeedNo, MessageRef, PeerId};
 use crate::limits::{
     CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, IN_FLIGHT, INLINE_BODY_BYTES, OVERTAKEN, PAGE_BYTES,
     PLAINTEXT_BYTES, READY_BYTES, RUN_ENTRIES,
 };
-use crate::record::{Dropped, Entry, EpochLink, Feed, Head, Key, OrderKey, Place, Record as _};
+use crate::record::{Dropped, Entry, EpochLink, Feed, Head, Key, OrderKey, Place, Record as _, Shown};
 use crate::time::Duration;
 use crate::wire::entry::Author;
 use crate::wire::frame::Have;
@@ -93,7 +93,14 @@ pub(crate) struct Outbox {
     offered: u64,
     /// The page that is being loaded was asked for before the user took something away.
     stale: bool,
+    /// A page of what must be issued again.
+    reissue: VecDeque<(u64, Entry)>,
     given: judge::Given,
+}
+
+/// By which name a message is known that is issued again.
+pub(crate) fn first_name(epoch: Epoch, seq: u64, entry: &Entry) -> Head {
+    entry.replaces.unwrap_or(Head { epoch, seq, hash: entry.hash })
 }
 
 impl Outbox {
@@ -129,6 +136,7 @@ impl Outbox {
             settling: None,
             offered: 0,
             stale: false,
+            reissue: VecDeque::new(),
             given: judge::Given::default(),
         }
     }
@@ -218,6 +226,11 @@ impl Outbox {
 
     /// Writes an entry with everything that finds it.
     fn write(&self, cx: &mut Cx, seq: u64, entry: &Entry) {
+        if let Some(first) = entry.replaces {
+            let key = Key::Shown { conversation: self.feed.conversation, hash: first.hash };
+            let (feed, epoch, lamport) = (self.no, self.feed.epoch, entry.lamport);
+            cx.put(&key, Shown { feed, epoch, seq, lamport, arrival: 0 }.encode());
+        }
         let place = Place { feed: self.no, seq }.encode();
         cx.put(&Key::Entry { feed: self.no, seq }, entry.encode());
         cx.put(&Key::Order(self.order(seq, entry.lamport)), place.clone());
@@ -357,11 +370,21 @@ impl Outbox {
         if self.asked.is_some() {
             return None;
         }
+        let shown = |hash| {
+            let key = Key::Shown { conversation: self.feed.conversation, hash };
+            Some((Asked::Shown { hash }, KeyRange::new(&key, &key, 1)))
+        };
         if let Some(from) = self.feed.fork {
-            return Some((Asked::Reissue { from }, self.range(from, self.feed.head)));
+            return match self.reissue.front() {
+                Some((seq, entry)) => shown(first_name(self.feed.epoch, *seq, entry).hash),
+                None => Some((Asked::Reissue { from }, self.range(from, self.feed.head))),
+            };
         }
         if let Some(seq) = self.held_have.as_ref().and_then(|have| self.claimed(have)).map(|feed| feed.upto) {
             return Some((Asked::Hash { seq }, self.range(seq, seq)));
+        }
+        if let Some(hash) = self.wants_shown() {
+            return shown(hash);
         }
         if let Some(from) = self.wants_own_hashes() {
             return Some((Asked::Own { from }, self.range(from, self.feed.head)));
@@ -400,6 +423,10 @@ impl Outbox {
                 let hash = entries(page).next().filter(|(at, _)| at == seq).map(|(_, entry)| entry.hash);
                 self.held_have.take().is_some_and(|have| self.judge(cx, &have, hash))
             }
+            Asked::Shown { hash } => {
+                self.shown_loaded(*hash, page);
+                false
+            }
             Asked::Own { from } => {
                 self.own_hashes(*from, page);
                 false
@@ -410,8 +437,13 @@ impl Outbox {
                 }
                 false
             }
-            // Whoever knows the newer epoch takes the page.
-            Asked::Reissue { .. } => false,
+            Asked::Reissue { from } => {
+                self.reissue = entries(page).collect();
+                if self.reissue.is_empty() {
+                    self.reissue_skipped(cx, *from);
+                }
+                false
+            }
         }
     }
 

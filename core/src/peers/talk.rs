@@ -2,7 +2,7 @@
 //! have to say and to ask.
 
 use super::{Lookup, Peer, Peers};
-use crate::api::{AttemptOutcome, ContactChange, Event, KeyRange, SessionEnd, TicketRefusal};
+use crate::api::{AttemptOutcome, ContactChange, Event, SessionEnd, TicketRefusal};
 use crate::assemble::Whole;
 use crate::bounded::List;
 use crate::cx::{Asked, Cx, Timer, Wanted};
@@ -52,11 +52,10 @@ impl Peer {
             }
             return asked;
         }
-        if let Some((feed, seq)) = self.inbox.wants_load() {
-            let key = Key::Entry { feed, seq };
-            let asked = cx.ask(Asked::Replaced { peer: id, feed, seq }, KeyRange::new(&key, &key, 1));
+        if let Some((what, range)) = self.inbox.wants_load() {
+            let asked = cx.ask(Asked::Renamed { peer: id, what }, range);
             if asked {
-                self.inbox.asked();
+                self.inbox.asked(what);
             }
             return asked;
         }
@@ -307,10 +306,10 @@ impl Peers {
                     cx.touch(id);
                 }
             }
-            Asked::Replaced { peer: id, feed, seq } => {
+            Asked::Renamed { peer: id, what } => {
                 if let Some(peer) = self.map.get_mut(&id) {
                     let mut taken = Taken::default();
-                    peer.inbox.loaded(cx, &mut peer.conversation, (feed, seq), page, &mut taken);
+                    peer.inbox.loaded(cx, &mut peer.conversation, what, page, &mut taken);
                     peer.conversation_dirty = true;
                     cx.unsaved.insert(id);
                     cx.touch(id);
@@ -497,7 +496,7 @@ fn write_link(
         Frame::Record(signed).encode(&mut record);
     }
     if core::mem::take(&mut link.have_due) {
-        Frame::Have(inbox.have(cx, outgoing.rows())).encode(&mut record);
+        Frame::Have(inbox.have(cx, outgoing.rows(), outgoing.closed())).encode(&mut record);
     }
     if is_active {
         giveback.fill(&mut record);

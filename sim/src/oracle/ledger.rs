@@ -177,6 +177,8 @@ impl Ledger {
                 }
                 touched.arrivals.push(number);
             }
+            // Only after a rollback are there entries that stand for the same.
+            Key::Shown { .. } => {}
             Key::Caller { conversation, caller } => {
                 let place = Stored::decode(Table::Caller, value).map_err(corrupt)?;
                 if self.callers.insert((conversation, caller), place).is_some_and(|before| before != place) {
