@@ -77,3 +77,34 @@ fn a_repair_says_what_it_did_and_waits_for_nobody() {
         fs::read_dir(&alice.path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(names.filter(|name| name.starts_with("store")).count(), 2);
 }
+
+#[test]
+fn what_was_queued_behind_a_damaged_spot_still_goes_out_once() {
+    let (alice, alice_up, bob, bob_up) = friends();
+    talk(&alice, &bob, 0..3);
+    alice_up.kill();
+    for number in 0..10 {
+        bob.run(&["send", "Alice", &format!("queued {number}"), "--wait", "queued"]).succeeds();
+    }
+    bob_up.kill();
+    let path = journal(&bob.path);
+    let mut bytes = fs::read(&path).unwrap();
+    let spot = bytes.windows(8).position(|bytes| bytes == b"queued 4").unwrap();
+    bytes[spot] ^= 1;
+    fs::write(&path, bytes).unwrap();
+
+    bob.run(&["status"]).fails(8, "repair");
+    let said = bob.run(&["repair", "--json"]).succeeds().json().remove(0);
+    assert_eq!((&said["missing"], &said["lost_commits"]), (&1.into(), &0.into()), "{said}");
+    let (_alice_up, _bob_up) = (alice.up(), bob.up());
+    let queued = |history: Vec<(String, String)>| -> Vec<String> {
+        history.into_iter().map(|(_, text)| text).filter(|text| text.starts_with("queued")).collect()
+    };
+    until("they are there", || queued(alice.history("Bob")).len() >= 9);
+    until("both hold the same", || alice.history("Bob") == bob.history("Alice"));
+    let mut wanted: Vec<String> = (0..10).map(|number| format!("queued {number}")).collect();
+    // Nobody else ever had it, and the repair said so.
+    wanted.remove(4);
+    assert_eq!(queued(alice.history("Bob")), wanted);
+    assert_eq!(alice.history("Bob").len(), 6 + 9);
+}

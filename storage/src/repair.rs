@@ -87,7 +87,7 @@ fn make(path: &Path, new: &Path, me: PeerId) -> Result<Repaired, OpenError> {
     let lost_commits = Witness::read(&path.join("witness")).unwrap_or(0).saturating_sub(read.newest);
     let known = !read.unreadable.is_empty() || lost_commits > 0;
     // A table that is not there leaves no other trace than that nothing else is wrong.
-    let explained = known || read_format(path).is_err() || !lists_are_whole(&path.join(DB));
+    let explained = known || !matches!(read_format(path), Ok(true)) || !lists_are_whole(&path.join(DB));
     let anywhere = read.journals_damaged || lost_commits > 0 || !explained;
     let loss = Loss { any: known || !explained, anywhere, gaps: read.gaps };
     let mended = mend(&shared, &mut into, me, &loss)?;

@@ -198,9 +198,9 @@ fn whatever_bit_is_wrong_a_repair_makes_a_store_to_start_from() {
     let mut found = Vec::new();
     for (path, bytes) in &files {
         let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        for turn in 0..12.min(used) {
+        for turn in 0..8.min(used) {
             let mut damaged = files.clone();
-            let at = turn * used / 12.min(used);
+            let at = turn * used / 8.min(used);
             damaged.get_mut(path).unwrap()[at] ^= 1 << (turn % 8);
             let newer = *path == dir.path().join("format") && damaged[path].contains(&b'9');
             if newer {
@@ -249,4 +249,29 @@ fn a_contact_comes_back_without_its_conversation() {
     drop((writer, pages, reader));
     peerlink_storage::repair(&store, &aside, peer(me())).unwrap();
     assert_eq!(content(&store).messages.len() as u64, 2 * PAIRS);
+}
+
+#[test]
+fn what_the_user_deleted_does_not_count_as_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, aside) = (dir.path().join("store"), dir.path().join("aside"));
+    make(&store);
+    let (mut writer, pages, reader) = open(&store);
+    let mut writes = Vec::new();
+    for seq in 1..=10 {
+        for (mine, feed) in [(true, MINE), (false, PEERS)] {
+            let lamport = if mine { 2 * seq - 1 } else { 2 * seq };
+            writes.push((entry_key(feed, seq), None));
+            writes.push((Key::Order(support::order(mine, lamport, seq)).encode(), None));
+        }
+        writes.push((Key::Arrival(seq).encode(), None));
+    }
+    writer.commit(&[batch(99, writes)]).unwrap();
+    drop((writer, pages, reader));
+    fs::remove_file(store.join("format")).unwrap();
+    let repaired = peerlink_storage::repair(&store, &aside, peer(me())).unwrap();
+    assert_eq!((repaired.entries, repaired.missing), (2 * (PAIRS - 10), 0));
+    let (found, (_writer, _pages, reader)) = (content(&store), open(&store));
+    assert_eq!((found.messages.len() as u64, found.missing), (2 * (PAIRS - 10), 0));
+    assert_eq!(reader.counts(CONVERSATION).unwrap().sent, PAIRS, "heads are where they were");
 }
