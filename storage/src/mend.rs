@@ -13,7 +13,7 @@ use peerlink_core::ids::{ConversationNo, EntryHash, Epoch, FeedNo, PeerId};
 use peerlink_core::limits::RANGES;
 use peerlink_core::record::{
     Contact, Conversation, CorruptRecord, Counters, Dropped, Entry, Feed, Invite, Key, OrderKey, Place,
-    Profile, Range, Record as _, Table,
+    Profile, Range, Record as _, Shown, Table,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -374,6 +374,12 @@ fn index(view: &View<'_>, into: &mut Into<'_>, feeds: &mut BTreeMap<FeedNo, Kept
         let kept = feeds.get(&feed).is_some_and(|kept| kept.holds(seq));
         Ok(if kept { Ok(()) } else { Err(CorruptRecord::Dangling("an entry")) })
     })?;
+    each(view, into, Table::Shown as u8, |_, _, value| {
+        Ok(Shown::decode(value).and_then(|shown| {
+            let kept = feeds.get(&shown.feed).is_some_and(|kept| kept.holds(shown.seq));
+            if kept { Ok(()) } else { Err(CorruptRecord::Dangling("an entry")) }
+        }))
+    })?;
     for table in [Table::Order, Table::Arrival, Table::Caller] {
         each(view, into, table as u8, |_, _, value| {
             Ok(Place::decode(table, value).and_then(|place| {
@@ -422,7 +428,12 @@ fn lead_to(
                 continue;
             }
             let mut leads = Vec::new();
-            if !replaced.contains(&entry.hash) {
+            // Of all that stand for one message, one is shown.
+            let name = entry.replaces.map_or(entry.hash, |first| first.hash);
+            let shown: Option<Shown> = view
+                .record(&Key::Shown { conversation: kept.conversation, hash: name })
+                .map_err(|error| into.failed(error))?;
+            if shown.map_or(!replaced.contains(&entry.hash), |shown| (shown.feed, shown.seq) == (no, seq)) {
                 leads.push(Key::Order(order));
             }
             if kept.mine {
