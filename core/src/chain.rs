@@ -4,7 +4,7 @@ use crate::bounded::List;
 use crate::identity::Identity;
 use crate::ids::{ConversationId, ConversationNo, EntryHash, Epoch, PeerId};
 use crate::limits::{HEADER_BYTES, RANGES};
-use crate::record::{Entry, Feed, Kind, Range};
+use crate::record::{Entry, Feed, Head, Kind, Range};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use blake3::Hasher;
@@ -105,6 +105,11 @@ const fn kind_byte(kind: Kind) -> u8 {
 pub(crate) fn seal_own(identity: &Identity, position: Position<'_>, entry: &mut Entry) {
     entry.hash = entry_hash(position, entry);
     entry.tag = identity.tag(position.conversation, position.epoch, position.seq, &entry.hash);
+}
+
+/// By which name a message is known that may be issued again.
+pub(crate) fn first_name(epoch: Epoch, seq: u64, entry: &Entry) -> Head {
+    entry.replaces.unwrap_or(Head { epoch, seq, hash: entry.hash })
 }
 
 /// The epochs of one author that both sides hold whole: they are told of in one hash, oldest first.

@@ -46,6 +46,8 @@ pub(crate) enum OutboxAsked {
     Own { from: u64 },
     /// Which entry is shown for the message whose first name had this hash.
     Shown { hash: EntryHash },
+    /// The own entry that had this first name.
+    First { feed: FeedNo, seq: u64 },
     /// Own entries from here on, to be issued again.
     Reissue { from: u64 },
 }

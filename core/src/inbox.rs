@@ -8,7 +8,7 @@
 use crate::api::{Event, KeyRange, Page};
 use crate::assemble::{entries, gone_marker};
 use crate::bounded::List;
-use crate::chain::{ClosedEpochs, Placed, displace, is_held, place, place_gone};
+use crate::chain::{ClosedEpochs, Placed, displace, first_name, is_held, place, place_gone};
 use crate::cx::{Cx, InboxAsked, Promise, Snapshot};
 use crate::ids::{ConversationNo, EntryHash, Epoch, FeedNo, MessageRef, PeerId};
 use crate::limits::{
@@ -136,7 +136,7 @@ impl Inbox {
         taken: &mut Taken,
     ) {
         let parked = self.parked.iter().any(|(other, ..)| *other == epoch);
-        if !parked && entry.replaces.is_none() {
+        if !parked && !self.may_have_names(&epoch, &entry) {
             self.put(cx, conversation, epoch, seq, entry, None, taken);
             return;
         }
@@ -149,10 +149,17 @@ impl Inbox {
         self.parked.push_back((epoch, seq, entry));
     }
 
+    /// Whether this may be held, or have been, under another name: it is issued again, or what was in its epoch was.
+    fn may_have_names(&self, epoch: &Epoch, entry: &Entry) -> bool {
+        let ended =
+            || self.feeds.values().any(|held| held.feed.link.is_some_and(|link| link.epoch == *epoch));
+        entry.replaces.is_some() || ended()
+    }
+
     /// What must be looked at before what is parked can be taken.
     pub(crate) fn wants_load(&self) -> Option<(InboxAsked, KeyRange)> {
-        let (_, _, entry) = self.parked.front().filter(|_| self.asked.is_none())?;
-        let first = entry.replaces?;
+        let (epoch, seq, entry) = self.parked.front().filter(|_| self.asked.is_none())?;
+        let first = first_name(*epoch, *seq, entry);
         if self.unshown {
             let (feed, seq) = (self.feeds.get(&first.epoch)?.no, first.seq);
             let key = Key::Entry { feed, seq };
@@ -180,12 +187,13 @@ impl Inbox {
             return;
         }
         self.asked = None;
-        let Some(first) = self.parked.front().and_then(|(_, _, entry)| entry.replaces) else { return };
+        let Some((epoch, seq, entry)) = self.parked.front() else { return };
+        let (first, again) = (first_name(*epoch, *seq, entry), entry.replaces.is_some());
         let old = match what {
             InboxAsked::Shown { .. } => {
                 let value = page.and_then(|page| page.records.first()).map(|(_, value)| value);
                 let shown = value.and_then(|value| Shown::decode(value).ok());
-                if shown.is_none() && self.holds(&first.epoch, first.seq) {
+                if shown.is_none() && again && self.holds(&first.epoch, first.seq) {
                     self.unshown = true;
                     return;
                 }
@@ -211,7 +219,7 @@ impl Inbox {
         while let Some((epoch, seq, entry)) = self.parked.pop_front() {
             self.parked_cost = self.parked_cost.saturating_sub(cost(&entry));
             self.put(cx, conversation, epoch, seq, entry, old.take(), taken);
-            if self.parked.front().is_none_or(|(_, _, entry)| entry.replaces.is_some()) {
+            if self.parked.front().is_none_or(|(epoch, _, entry)| self.may_have_names(epoch, entry)) {
                 return;
             }
         }
@@ -291,7 +299,8 @@ impl Inbox {
             Some(old) if is_last => old.shown.arrival,
             Some(_) => 0,
         };
-        self.store(cx, no, order, &entry, is_last);
+        let first = (old.is_some() || entry.replaces.is_some()).then(|| first_name(epoch, seq, &entry).hash);
+        self.store(cx, no, order, &entry, is_last.then_some(first));
         if let Some(first) = gap_from
             && placed == Placed::Beyond
         {
@@ -360,7 +369,7 @@ impl Inbox {
         marker.arrival = cx.next_arrival();
         let no = held.no;
         let order = self.order_of(gone.epoch, gone.last, marker.lamport);
-        self.store(cx, no, order, &marker, true);
+        self.store(cx, no, order, &marker, Some(None));
         let (first, last) = (gone.first, gone.last);
         cx.promise_event(Event::Gone { peer: self.peer, epoch: gone.epoch, first, last });
     }
@@ -400,20 +409,25 @@ impl Inbox {
         OrderKey { conversation: self.no, lamport, rank: self.rank, epoch, seq }
     }
 
-    /// Writes an entry; `shown`: with everything that finds it.
-    fn store(&self, cx: &mut Cx, feed: FeedNo, order: OrderKey, entry: &Entry, shown: bool) {
+    /// Writes an entry; `shown`: with everything that finds it, also by the hash of its first name if it has several.
+    fn store(
+        &self,
+        cx: &mut Cx,
+        feed: FeedNo,
+        order: OrderKey,
+        entry: &Entry,
+        shown: Option<Option<EntryHash>>,
+    ) {
         let seq = order.seq;
         cx.put(&Key::Entry { feed, seq }, entry.encode());
-        if !shown {
-            return;
-        }
+        let Some(first) = shown else { return };
         let place = Place { feed, seq }.encode();
         cx.put(&Key::Order(order), place.clone());
         if entry.arrival > 0 {
             cx.put(&Key::Arrival(entry.arrival), place);
         }
-        if let Some(first) = entry.replaces {
-            let key = Key::Shown { conversation: self.no, hash: first.hash };
+        if let Some(hash) = first {
+            let key = Key::Shown { conversation: self.no, hash };
             let (epoch, lamport, arrival) = (order.epoch, entry.lamport, entry.arrival);
             cx.put(&key, Shown { feed, epoch, seq, lamport, arrival }.encode());
         }

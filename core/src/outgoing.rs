@@ -5,11 +5,11 @@
 
 use crate::api::{Event, KeyRange, Page};
 use crate::bounded::List;
-use crate::chain::{ClosedEpochs, empty_feed};
+use crate::chain::{ClosedEpochs, empty_feed, first_name};
 use crate::cx::{Cx, OutboxAsked as Asked};
 use crate::ids::{CallerId, ConversationId, ConversationNo, EntryHash, Epoch, FeedNo, MessageRef, PeerId};
 use crate::limits::{CREDIT_BYTES, EPOCHS, OPEN_EPOCHS};
-use crate::outbox::{Draft, Outbox, first_name};
+use crate::outbox::{Draft, Outbox};
 use crate::record::{Dropped, Entry, EpochLink, Feed, Head, Key, OrderKey, Place};
 use crate::time::Duration;
 use crate::wire::entry::{Author, Gone};
@@ -99,9 +99,10 @@ impl Outgoing {
 
     /// What waited for the new epoch goes on.
     fn resume(&mut self, cx: &mut Cx) {
+        let ended = self.has_names();
         if self.in_session {
             for outbox in self.earlier.iter_mut().filter(|outbox| outbox.is_stopped() && !outbox.has_fork()) {
-                outbox.resume(cx);
+                outbox.resume(cx, ended);
                 self.asking = true;
             }
         }
@@ -253,11 +254,46 @@ impl Outgoing {
         if self.all().any(Outbox::is_asking) {
             return None;
         }
-        let left = self.left();
+        if let Some(question) = self.wants_first() {
+            return Some(question);
+        }
+        let (left, ended) = (self.left(), self.has_names());
         self.all_mut().find_map(|outbox| {
-            let (asked, range) = outbox.wants_load(left)?;
+            let (asked, range) = outbox.wants_load(left, ended)?;
             Some((outbox.no(), asked, range))
         })
+    }
+
+    /// Messages of this conversation may have several names: there was more than one epoch.
+    fn has_names(&self) -> bool {
+        self.earlier.len() > 1 || (self.earlier.len() == 1 && !self.current.is_unused())
+    }
+
+    /// The first name of something that comes back, and where that would be here.
+    fn wants_first(&self) -> Option<(FeedNo, Asked, KeyRange)> {
+        self.earlier.iter().find_map(|outbox| {
+            let first = outbox.wants_first()?;
+            let (feed, seq) = (self.holder(&first)?, first.seq);
+            let key = Key::Entry { feed, seq };
+            Some((outbox.no(), Asked::First { feed, seq }, KeyRange::new(&key, &key, 1)))
+        })
+    }
+
+    fn holder(&self, name: &Head) -> Option<FeedNo> {
+        let holds = |outbox: &&Outbox| outbox.feed().epoch == name.epoch && name.seq <= outbox.feed().head;
+        self.all().find(holds).map(Outbox::no)
+    }
+
+    /// What has a first name that is not here has none.
+    fn skip_firsts(&mut self) {
+        for at in 0..self.earlier.len() {
+            let first = self.earlier.get(at).and_then(Outbox::wants_first);
+            if first.is_some_and(|first| self.holder(&first).is_none())
+                && let Some(outbox) = self.earlier.get_mut(at)
+            {
+                outbox.no_first();
+            }
+        }
     }
 
     pub(crate) fn asked(&mut self, feed: FeedNo, asked: Asked) {
@@ -456,20 +492,23 @@ impl Outgoing {
             self.keep(outbox);
             cx.promise_event(Event::RolledBack { peer: self.peer, epoch, common: 0 });
         }
+        let ended = self.has_names();
         if self.current.feed().epoch == epoch {
-            cx.rolled_back |= self.current.given(cx, seq, entry, true);
+            cx.rolled_back |= self.current.given(cx, seq, entry, true, false);
         } else if let Some(outbox) = self.earlier.iter_mut().find(|outbox| outbox.feed().epoch == epoch)
-            && outbox.given(cx, seq, entry, false)
+            && outbox.given(cx, seq, entry, false, ended)
         {
             self.resume(cx);
         }
     }
 
     fn settle_given(&mut self, cx: &mut Cx) {
-        cx.rolled_back |= self.current.settle_given(cx, true);
+        self.skip_firsts();
+        cx.rolled_back |= self.current.settle_given(cx, true, false);
+        let ended = self.has_names();
         let mut forked = false;
         for outbox in self.earlier.iter_mut() {
-            forked |= outbox.settle_given(cx, false);
+            forked |= outbox.settle_given(cx, false, ended);
         }
         if forked {
             self.resume(cx);

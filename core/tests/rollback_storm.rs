@@ -119,5 +119,5 @@ fn one_store_after_the_other_falls_back_and_nothing_delivered_is_missing() {
 
 #[test]
 fn stores_fall_back_at_any_moment_and_both_end_with_one_history() {
-    (1..=60).for_each(|seed| storm(1000 + seed, false));
+    (1..=150).for_each(|seed| storm(1000 + seed, false));
 }

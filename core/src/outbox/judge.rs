@@ -8,11 +8,11 @@
 use super::{Asked, Outbox};
 use crate::api::{Event, Page};
 use crate::assemble::{entries, first_of, gone_marker};
-use crate::chain::insert_range;
+use crate::chain::{first_name, insert_range};
 use crate::cx::{Cx, Promise};
-use crate::ids::EntryHash;
+use crate::ids::{EntryHash, FeedNo};
 use crate::limits::{PAGE_BYTES, RANGES, RUN_ENTRIES};
-use crate::record::{Dropped, Entry, Key, OrderKey, Range, Record as _, Shown};
+use crate::record::{Dropped, Entry, Head, Key, Kind, OrderKey, Range, Record as _, Shown};
 use crate::wire::entry::{Author, Gone};
 use crate::wire::frame::{Have, HaveFeed};
 use alloc::collections::{BTreeMap, VecDeque};
@@ -33,6 +33,8 @@ pub(super) struct Given {
     ended: bool,
     /// Which entry is shown for the message that comes next, by the hash of its first name.
     shown: Option<(EntryHash, Option<Shown>)>,
+    /// It was also looked for under its first name.
+    first: bool,
     /// Something was taken back and the peer was not told.
     pub(super) untold: bool,
     /// Both had the same once: if it grows after that, somebody else writes it.
@@ -260,17 +262,17 @@ impl Outbox {
     }
 
     /// An entry that carries my own tag. `true`: it proves that this store was rolled back.
-    pub(crate) fn given(&mut self, cx: &mut Cx, seq: u64, entry: Entry, current: bool) -> bool {
+    pub(crate) fn given(&mut self, cx: &mut Cx, seq: u64, entry: Entry, current: bool, ended: bool) -> bool {
         let room = self.given.pending.len() < RUN_ENTRIES && self.given.pending_bytes < 2 * PAGE_BYTES;
         if room {
             self.given.pending_bytes += entry.body.len();
             self.given.pending.push_back((seq, entry));
         }
-        self.settle_given(cx, current)
+        self.settle_given(cx, current, ended)
     }
 
     /// Works off what was given back. `true`: it proves that this store was rolled back.
-    pub(crate) fn settle_given(&mut self, cx: &mut Cx, current: bool) -> bool {
+    pub(crate) fn settle_given(&mut self, cx: &mut Cx, current: bool, ended: bool) -> bool {
         while let Some((seq, entry)) = self.given.pending.front() {
             if self.feed.fork.is_some() || self.given.ended {
                 return false;
@@ -290,7 +292,7 @@ impl Outbox {
                 }
             } else if current {
                 return self.fork(cx);
-            } else if self.wants_shown().is_some() {
+            } else if self.wants_shown(ended).is_some() || self.wants_first().is_some() {
                 return false;
             } else {
                 self.take_back(cx);
@@ -332,7 +334,10 @@ impl Outbox {
             return;
         }
         entry.recovered = true;
-        let shown = self.given.shown.take().and_then(|(_, shown)| shown).filter(|_| entry.replaces.is_some());
+        let first = first_name(self.feed.epoch, seq, &entry).hash;
+        let known = self.given.shown.take().filter(|(hash, _)| *hash == first);
+        self.given.first = false;
+        let shown = known.and_then(|(_, shown)| shown);
         let order = self.order(seq, entry.lamport);
         let older = |shown: &Shown| OrderKey { epoch: shown.epoch, ..self.order(shown.seq, shown.lamport) };
         match shown.as_ref().map(older) {
@@ -342,6 +347,7 @@ impl Outbox {
                 self.write(cx, seq, &entry);
                 if let Some(other) = other {
                     cx.delete(&Key::Order(other));
+                    self.write_shown(cx, first, seq, &entry);
                 }
             }
         }
@@ -375,11 +381,38 @@ impl Outbox {
     }
 
     /// The message that comes next has had other names: which of them is shown must be known.
-    pub(super) fn wants_shown(&self) -> Option<EntryHash> {
+    pub(super) fn wants_shown(&self, ended: bool) -> Option<EntryHash> {
         let (seq, entry) = self.given.pending.front()?;
         let next = self.feed.fork.is_none() && !self.given.doubt && *seq > self.feed.head;
-        let first = entry.replaces.filter(|_| next)?;
+        let first = first_name(self.feed.epoch, *seq, entry);
+        let asks = next && entry.kind == Kind::Text && (ended || entry.replaces.is_some());
+        if !asks {
+            return None;
+        }
         self.given.shown.is_none_or(|(hash, _)| hash != first.hash).then_some(first.hash)
+    }
+
+    /// It is shown under no later name: whether it is here under its first is the question, and where that would be.
+    pub(crate) fn wants_first(&self) -> Option<Head> {
+        let (seq, entry) = self.given.pending.front()?;
+        let next = self.feed.fork.is_none() && !self.given.doubt && *seq > self.feed.head;
+        let first = entry.replaces.filter(|_| next && !self.given.first)?;
+        matches!(self.given.shown, Some((hash, None)) if hash == first.hash).then_some(first)
+    }
+
+    /// Nothing is where its first name would be.
+    pub(crate) const fn no_first(&mut self) {
+        self.given.first = true;
+    }
+
+    pub(super) fn first_loaded(&mut self, feed: FeedNo, seq: u64, page: Option<&Page>) {
+        let first = self.given.pending.front().and_then(|(_, entry)| entry.replaces);
+        let found = entries(page).next().map(|(_, entry)| entry);
+        self.given.first = true;
+        if let Some((first, found)) = first.zip(found).filter(|(first, found)| found.hash == first.hash) {
+            let shown = Shown { feed, epoch: first.epoch, seq, lamport: found.lamport, arrival: 0 };
+            self.given.shown = Some((first.hash, Some(shown)));
+        }
     }
 
     pub(super) fn shown_loaded(&mut self, hash: EntryHash, page: Option<&Page>) {
@@ -404,7 +437,7 @@ impl Outbox {
     /// The entry that is to be issued again next, once it is known whether it was already: then with where.
     pub(crate) fn next_to_reissue(&mut self) -> Option<(u64, Entry, Option<Shown>)> {
         let (seq, entry) = self.reissue.front().filter(|_| self.feed.fork.is_some())?;
-        let hash = super::first_name(self.feed.epoch, *seq, entry).hash;
+        let hash = first_name(self.feed.epoch, *seq, entry).hash;
         let (_, shown) = self.given.shown.take_if(|(known, _)| *known == hash)?;
         let (seq, entry) = self.reissue.pop_front()?;
         Some((seq, entry, shown))
@@ -447,11 +480,11 @@ impl Outbox {
     }
 
     /// Nothing waits to be issued again: goes on from what is common.
-    pub(crate) fn resume(&mut self, cx: &mut Cx) {
+    pub(crate) fn resume(&mut self, cx: &mut Cx, ended: bool) {
         self.given.ended = false;
         self.base = self.feed.acked;
         self.skip.clear();
         self.restart();
-        self.settle_given(cx, false);
+        self.settle_given(cx, false, ended);
     }
 }

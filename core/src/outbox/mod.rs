@@ -17,9 +17,9 @@ use crate::api::{Event, KeyRange, Page};
 use crate::assemble::{Packer, entries, first_of, gone_marker};
 use crate::backoff::Backoff;
 use crate::bounded::List;
-use crate::chain::{Position, seal_own};
+use crate::chain::{Position, first_name, seal_own};
 use crate::cx::{Cx, OutboxAsked as Asked, Promise};
-use crate::ids::{ConversationId, EntryHash, Epoch, FeedNo, MessageRef, PeerId};
+use crate::ids::{ConversationId, EntryHash, FeedNo, MessageRef, PeerId};
 use crate::limits::{
     CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, IN_FLIGHT, INLINE_BODY_BYTES, OVERTAKEN, PAGE_BYTES,
     PLAINTEXT_BYTES, READY_BYTES, RUN_ENTRIES,
@@ -96,11 +96,6 @@ pub(crate) struct Outbox {
     /// A page of what must be issued again.
     reissue: VecDeque<(u64, Entry)>,
     given: judge::Given,
-}
-
-/// By which name a message is known that is issued again.
-pub(crate) fn first_name(epoch: Epoch, seq: u64, entry: &Entry) -> Head {
-    entry.replaces.unwrap_or(Head { epoch, seq, hash: entry.hash })
 }
 
 impl Outbox {
@@ -227,10 +222,20 @@ impl Outbox {
     /// Writes an entry with everything that finds it.
     fn write(&self, cx: &mut Cx, seq: u64, entry: &Entry) {
         if let Some(first) = entry.replaces {
-            let key = Key::Shown { conversation: self.feed.conversation, hash: first.hash };
-            let (feed, epoch, lamport) = (self.no, self.feed.epoch, entry.lamport);
-            cx.put(&key, Shown { feed, epoch, seq, lamport, arrival: 0 }.encode());
+            self.write_shown(cx, first.hash, seq, entry);
         }
+        self.write_found(cx, seq, entry);
+    }
+
+    /// Writes that of all entries that stand for the same message this one is shown.
+    fn write_shown(&self, cx: &mut Cx, first: EntryHash, seq: u64, entry: &Entry) {
+        let conversation = self.feed.conversation;
+        let (feed, epoch, lamport) = (self.no, self.feed.epoch, entry.lamport);
+        let shown = Shown { feed, epoch, seq, lamport, arrival: 0 };
+        cx.put(&Key::Shown { conversation, hash: first }, shown.encode());
+    }
+
+    fn write_found(&self, cx: &mut Cx, seq: u64, entry: &Entry) {
         let place = Place { feed: self.no, seq }.encode();
         cx.put(&Key::Entry { feed: self.no, seq }, entry.encode());
         cx.put(&Key::Order(self.order(seq, entry.lamport)), place.clone());
@@ -365,8 +370,9 @@ impl Outbox {
 
     // --- questions -------------------------------------------------------------------------------------------
 
-    /// What must be loaded before anything can go on, if no question is open yet. `left`: what the credit leaves.
-    pub(crate) fn wants_load(&mut self, left: u32) -> Option<(Asked, KeyRange)> {
+    /// What must be loaded before anything can go on, if no question is open yet. `left`: what the credit leaves; `ended`:
+    /// this epoch ended, and what was in it may have been issued again.
+    pub(crate) fn wants_load(&mut self, left: u32, ended: bool) -> Option<(Asked, KeyRange)> {
         if self.asked.is_some() {
             return None;
         }
@@ -383,7 +389,7 @@ impl Outbox {
         if let Some(seq) = self.held_have.as_ref().and_then(|have| self.claimed(have)).map(|feed| feed.upto) {
             return Some((Asked::Hash { seq }, self.range(seq, seq)));
         }
-        if let Some(hash) = self.wants_shown() {
+        if let Some(hash) = self.wants_shown(ended) {
             return shown(hash);
         }
         if let Some(from) = self.wants_own_hashes() {
@@ -425,6 +431,10 @@ impl Outbox {
             }
             Asked::Shown { hash } => {
                 self.shown_loaded(*hash, page);
+                false
+            }
+            Asked::First { feed, seq } => {
+                self.first_loaded(*feed, *seq, page);
                 false
             }
             Asked::Own { from } => {
