@@ -114,10 +114,11 @@ fn storm(seed: u64, gently: bool) {
 
 #[test]
 fn one_store_after_the_other_falls_back_and_nothing_delivered_is_missing() {
-    (1..=30).for_each(|seed| storm(seed, true));
+    (1..=20).for_each(|seed| storm(seed, true));
 }
 
 #[test]
 fn stores_fall_back_at_any_moment_and_both_end_with_one_history() {
-    (1..=150).for_each(|seed| storm(1000 + seed, false));
+    // 72: a first name that comes after a later one. 94: what was to be said on a session that lost an overlap.
+    (1..=100).for_each(|seed| storm(1000 + seed, false));
 }

@@ -279,7 +279,7 @@ impl Peers {
     }
 
     /// Chooses the session that carries the messages.
-    fn elect(&mut self, cx: &mut Cx, links: &Links, id: PeerId) {
+    fn elect(&mut self, cx: &mut Cx, links: &mut Links, id: PeerId) {
         let Some(peer) = self.map.get_mut(&id) else { return };
         let confirmed = |stream: &&StreamId| links.get(**stream).is_some_and(|link| link.confirmed);
         let best = peer.sessions.iter().find(confirmed).or(peer.sessions.first()).copied();
@@ -290,6 +290,10 @@ impl Peers {
                 None => peer.outgoing.end(),
             }
             peer.giveback.session_over();
+            // What was to be said on the other may never have left.
+            if let Some(link) = best.and_then(|best| links.get_mut(best)) {
+                link.have_due |= !planted!(cx, LostAckNeverRepaired);
+            }
             if core::mem::take(&mut peer.retry_armed) {
                 cx.timers.cancel(Timer::Retry(id));
             }
