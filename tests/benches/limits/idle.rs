@@ -96,6 +96,7 @@ pub(crate) fn measure(report: &Report, dir: &Path) {
     report.line("resident, no contacts", status(node.pid(), "VmRSS") as f64 / 1024.0, "MiB", Mark::None);
     node.stop();
     let path = dir.join("idle1000");
+    Node::start(&path.to_string_lossy(), 1, 1).stop();
     let (mut writer, ..) = peerlink_storage::open(&path).expect("room").split();
     let writes = (0..CONTACTS).flat_map(|number| {
         let records = contact(peer(number), u32::from(number) + 1, &format!("contact {number}"), None);
@@ -104,7 +105,7 @@ pub(crate) fn measure(report: &Report, dir: &Path) {
     writer.commit(&[Batch { id: BatchId(1), writes: writes.collect() }]).expect("room");
     writer.close();
     drop(writer);
-    let mut node = Node::start(&path.to_string_lossy(), 1, 1);
+    let mut node = Node::start(&path.to_string_lossy(), 1, 2);
     let ticket: Ticket = node.ask("ticket").parse().expect("a ticket");
     let before = status(node.pid(), "VmRSS");
     report.line("resident, 1,000 contacts", before as f64 / 1024.0, "MiB", Mark::AtMost(16.0));
