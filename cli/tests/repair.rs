@@ -108,3 +108,28 @@ fn what_was_queued_behind_a_damaged_spot_still_goes_out_once() {
     assert_eq!(queued(alice.history("Bob")), wanted);
     assert_eq!(alice.history("Bob").len(), 6 + 9);
 }
+
+#[test]
+fn a_repair_that_is_killed_leaves_the_damaged_store_or_the_new_one() {
+    let (alice, _alice_up, bob, bob_up) = friends();
+    talk(&alice, &bob, 0..6);
+    bob_up.kill();
+    cut(&bob.path);
+    for delay_us in (0..24).map(|step| step * 3_000) {
+        let mut repair = bob.command(&["repair"]);
+        repair.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let mut repair = repair.spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(delay_us));
+        repair.kill().unwrap();
+        repair.wait().unwrap();
+        if bob.run(&["status"]).code == 0 {
+            break;
+        }
+        bob.run(&["status"]).fails(8, "commits were made");
+    }
+    bob.run(&["repair"]).succeeds();
+    assert!(bob.run(&["contacts"]).succeeds().out.contains("Alice"));
+    let _bob_up = bob.up();
+    until("what was lost is back", || bob.history("Alice").len() == 12);
+    until("both hold the same", || alice.history("Bob") == bob.history("Alice"));
+}
