@@ -132,6 +132,8 @@ pub const OVERLAP_MAX: Duration = Duration::from_secs(10);
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 /// A session seals at most this many records with one key.
 pub const SESSION_RECORDS: u64 = 1 << 32;
+/// By how much the numbers of the own peer records leap after a rollback: more than are made in a life of moving about.
+pub const RECORD_LEAP: u64 = 1 << 20;
 /// A peer record is renewed this long before it expires.
 pub const RECORD_LIFETIME: Duration = Duration::from_secs(72 * 3600);
 

@@ -170,7 +170,7 @@ impl Node {
     fn new_epoch(&mut self) {
         self.cx.epoch = crate::ids::Epoch(self.cx.rng.bytes());
         self.own.profile.epoch = self.cx.epoch;
-        self.own.write(&mut self.cx);
+        self.own.leap(&mut self.cx);
         self.links.new_epoch(self.cx.epoch);
         self.peers.new_epoch(&mut self.cx);
     }

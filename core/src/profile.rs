@@ -2,7 +2,7 @@
 
 use crate::bounded::List;
 use crate::cx::{Cx, Promise, Timer};
-use crate::limits::{ADDRESSES, RECORD_LIFETIME};
+use crate::limits::{ADDRESSES, RECORD_LEAP, RECORD_LIFETIME};
 use crate::record::{Key, Profile, Record as _};
 use crate::time::WallClock;
 use crate::wire::peer_record::{PeerRecord, VERSION};
@@ -37,6 +37,13 @@ impl Own {
         self.local = addresses;
         self.renew(cx, false);
         moved
+    }
+
+    /// This store is older than what it has said. Its newest record may carry any number up to that of the lost ones,
+    /// and peers believe none that is lower: it goes on far above.
+    pub(crate) fn leap(&mut self, cx: &mut Cx) {
+        self.profile.record_seq = self.profile.record_seq.saturating_add(RECORD_LEAP);
+        self.renew(cx, true);
     }
 
     /// Signs a new peer record if what it says changed, or `always`. It is shown once its number is durable, because

@@ -48,6 +48,13 @@ fn rolled_back(kept: usize, old: usize) -> (Pair, Vec<String>) {
         pair.send(ALICE, 500 + u32::try_from(n).unwrap(), text);
     }
     pair.drive_until("all are there", |pair| pair.delivered(ALICE) == old as u64);
+    for starts in 2..5 {
+        pair.crash(ALICE);
+        pair.start(ALICE);
+        pair.drive_until("she told him where she is", |pair| {
+            pair.count(ALICE, |event| matches!(event, Event::Connected { .. })) == starts
+        });
+    }
     pair.settle();
     pair.crash(ALICE);
     pair.sides[ALICE].disk = backup;
@@ -66,6 +73,11 @@ fn what_was_lost_comes_back_and_nothing_of_it_is_new() {
     let recovered = pair.sides[ALICE].disk.iter().filter(|(key, _)| key[0] == Table::Entry as u8);
     let recovered = recovered.filter(|(_, value)| Entry::decode(value).unwrap().recovered);
     assert_eq!(recovered.count(), 6);
+    // What it says of where it is counts again, although it forgot how often it said that.
+    let record = pair.contact(BOB, &pair.peer(ALICE)).record_seq;
+    let own =
+        peerlink_core::record::Profile::decode(&pair.sides[ALICE].disk[&Key::Profile.encode()]).unwrap();
+    assert_eq!(record, own.record_seq);
     // It goes on in a new epoch.
     pair.send(ALICE, 900, "after it");
     pair.drive_until("delivered", settled);
