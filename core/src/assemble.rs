@@ -6,7 +6,7 @@
 use crate::api::Page;
 use crate::chain::{Position, body_hash, entry_hash};
 use crate::ids::{ConversationId, EntryHash, Epoch, PeerId, StreamId};
-use crate::limits::{BODY_BYTES, CHUNK_BYTES, FRAME_BYTES, LAMPORT_LIMIT, PLAINTEXT_BYTES};
+use crate::limits::{BODY_BYTES, CHUNK_BYTES, FRAME_BYTES, LAMPORT_LIMIT, PARTIALS, PLAINTEXT_BYTES};
 use crate::record::{Dropped, Entry, Key, Kind, Record as _};
 use crate::wire::entry::{Author, Body, Chunk, Gone, Item, Run, RunHead, put_item};
 use crate::wire::frame::{Frame, put_entries};
@@ -19,8 +19,6 @@ use bytes::Bytes;
 /// A body whose chunks are still coming. It lives and dies with its stream.
 #[derive(Debug)]
 struct Partial {
-    author: Author,
-    epoch: Epoch,
     seq: u64,
     entry: Box<Entry>,
     body: Vec<u8>,
@@ -42,9 +40,10 @@ pub(crate) struct Assembly {
     conversation: ConversationId,
     sender: PeerId,
     receiver: PeerId,
-    /// One for each stream, so at most `SESSIONS_PER_PEER`: while two sessions overlap, what one had begun comes in
-    /// turns with what the other begins again.
-    partial: BTreeMap<StreamId, Partial>,
+    /// One for each epoch on each stream: while two sessions overlap, what one had begun comes in turns with what the
+    /// other begins again; and what a peer gives back, and its earlier epochs, come in turns with what it writes. At
+    /// most [`PARTIALS`] on a stream, and `SESSIONS_PER_PEER` streams.
+    partial: BTreeMap<(StreamId, Author, Epoch), Partial>,
 }
 
 impl Assembly {
@@ -89,8 +88,11 @@ impl Assembly {
             entry.body = Bytes::copy_from_slice(body);
             if matches!(item.body, Body::Chunked { .. }) {
                 check_header(&entry)?;
-                let partial = Partial { author, epoch, seq, entry: Box::new(entry), body: Vec::new() };
-                self.partial.insert(stream, partial);
+                let partial = Partial { seq, entry: Box::new(entry), body: Vec::new() };
+                self.partial.insert((stream, author, epoch), partial);
+                if self.partial.keys().filter(|(of, ..)| *of == stream).count() > PARTIALS {
+                    return Err(Malformed("too many bodies at once"));
+                }
             } else {
                 check(&entry)?;
                 take(Whole { author, epoch, seq, entry });
@@ -104,21 +106,21 @@ impl Assembly {
     /// `Malformed`: the session ends.
     pub(crate) fn chunk(&mut self, stream: StreamId, chunk: &Chunk<'_>) -> Result<Option<Whole>, Malformed> {
         let fits = |partial: &Partial| {
-            let names =
-                (partial.author, partial.epoch, partial.seq) == (chunk.author, chunk.epoch, chunk.seq);
             let next = u32::try_from(partial.body.len()).is_ok_and(|at| at == chunk.offset);
             let end = partial.body.len() + chunk.bytes.len() <= partial.entry.body_len as usize;
-            names && next && end && !chunk.bytes.is_empty()
+            partial.seq == chunk.seq && next && end && !chunk.bytes.is_empty()
         };
-        let Some(partial) = self.partial.get_mut(&stream).filter(|partial| fits(partial)) else {
+        let (author, epoch) = (chunk.author, chunk.epoch);
+        let key = (stream, author, epoch);
+        let Some(partial) = self.partial.get_mut(&key).filter(|partial| fits(partial)) else {
             return Err(Malformed("chunk"));
         };
         partial.body.extend_from_slice(chunk.bytes);
         if partial.body.len() < partial.entry.body_len as usize {
             return Ok(None);
         }
-        let Some(done) = self.partial.remove(&stream) else { return Ok(None) };
-        let Partial { author, epoch, seq, mut entry, body } = done;
+        let Some(done) = self.partial.remove(&key) else { return Ok(None) };
+        let Partial { seq, mut entry, body } = done;
         if body_hash(&body) != entry.body_hash {
             return Err(Malformed("body"));
         }
@@ -129,7 +131,7 @@ impl Assembly {
 
     /// The stream is over, and with it what it had begun.
     pub(crate) fn stream_over(&mut self, stream: StreamId) {
-        self.partial.remove(&stream);
+        self.partial.retain(|(of, ..), _| *of != stream);
     }
 }
 

@@ -16,6 +16,8 @@ use alloc::vec::Vec;
 #[derive(Debug, Default)]
 pub(crate) struct Giveback {
     wanted: Option<Wanted>,
+    /// What the peer asked for last while something else was on its way to it: it may not ask again.
+    next: Option<Wanted>,
     asked: Option<Wanted>,
     ready: VecDeque<(u64, Entry)>,
     /// Bytes of the first body that were sent; `None`: not even announced.
@@ -29,18 +31,24 @@ impl Giveback {
         *self = Self::default();
     }
 
-    /// The peer asks for these. One at a time: it asks again.
+    /// The peer asks for these. One at a time, and then the newest.
     pub(crate) fn want(&mut self, now: Instant, mut rows: impl Iterator<Item = Wanted>) {
-        if self.wanted.is_some() {
-            return;
-        }
         let last = self.last;
         let given = |row: &Wanted| {
             last.is_some_and(|(epoch, from, at)| {
                 epoch == row.epoch && from == row.from && now.saturating_since(at) < RETRY_FIRST
             })
         };
-        self.wanted = rows.find(|row| !given(row));
+        let row = rows.find(|row| !given(row));
+        if self.wanted.is_some() {
+            self.next = row.filter(|row| Some(*row) != self.wanted);
+        } else {
+            self.wanted = row;
+        }
+    }
+
+    fn done(&mut self) {
+        self.wanted = self.next.take();
     }
 
     pub(crate) fn wants_load(&self) -> Option<(Wanted, KeyRange)> {
@@ -79,7 +87,7 @@ impl Giveback {
             self.ready.push_back((seq, entry));
         }
         if self.ready.is_empty() {
-            self.wanted = None;
+            self.done();
         }
     }
 
@@ -106,7 +114,7 @@ impl Giveback {
         }
         packer.finish(record);
         if self.ready.is_empty() {
-            self.wanted = None;
+            self.done();
         }
     }
 }

@@ -88,6 +88,8 @@ pub const IN_FLIGHT: usize = 4096;
 pub const READY_BYTES: usize = 256 * 1024;
 /// Bodies in chunks that later entries may overtake.
 pub const OVERTAKEN: usize = 4;
+/// Bodies in chunks that one stream may have begun: one of each open epoch of the sender, and one that it gives back.
+pub const PARTIALS: usize = OPEN_EPOCHS + 1;
 /// Batches given to storage and not yet confirmed.
 pub const BATCHES: usize = 4;
 /// Bytes of writes that are not yet durable; beyond, streams are not read and commands are refused.

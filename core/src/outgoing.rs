@@ -90,6 +90,9 @@ impl Outgoing {
         let old = core::mem::replace(&mut self.current, new);
         if !unused {
             self.keep(old);
+        } else if self.in_session {
+            // What the peer has of it may be on its way back already.
+            let _as_many_as_fit = self.unknown.push(old.feed().epoch);
         }
         if self.in_session {
             self.current.begin();

@@ -16,6 +16,10 @@ pub struct Disk {
     tape: Option<Vec<Deed>>,
 }
 
+/// A copy of what was synced.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Backup(BTreeMap<KeyBytes, Bytes>);
+
 /// One thing that was done to a disk, so that it can be done to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deed {
@@ -31,6 +35,18 @@ impl Disk {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What is synced, to be brought back later.
+    #[must_use]
+    pub fn backup(&self) -> Backup {
+        Backup(self.synced.clone())
+    }
+
+    /// Brings back what was there when the backup was made. Not kept as a deed: nobody does that to a store that is open.
+    pub fn bring_back(&mut self, backup: &Backup) {
+        self.pending.clear();
+        self.synced.clone_from(&backup.0);
     }
 
     /// Keeps from now on what is done to it.

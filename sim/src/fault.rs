@@ -46,6 +46,8 @@ faults! {
     CommitCut = "commit-cut",
     SlowCommit = "slow-commit",
     FullDisk = "full-disk",
+    /// A store is an older copy of itself.
+    RolledBack = "rolled-back",
     // The network.
     Partition = "partition",
     SilentPartition = "silent-partition",

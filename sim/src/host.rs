@@ -1,6 +1,6 @@
 //! A host: a disk, clocks, an address, and the process that runs a node on it, if it runs.
 
-use crate::disk::Disk;
+use crate::disk::{Backup, Disk};
 use crate::fate::MILLION;
 use crate::hostile::Hostile;
 use crate::op::NAMES;
@@ -51,6 +51,7 @@ pub(crate) struct Host {
     pub(crate) secret: IdentitySecret,
     pub(crate) peer: PeerId,
     pub(crate) disk: Disk,
+    pub(crate) backup: Option<Backup>,
     pub(crate) process: Option<Process>,
     pub(crate) incarnation: u32,
     /// The machine is off: not even its kernel answers.
@@ -216,6 +217,7 @@ impl Host {
             secret,
             peer,
             disk: Disk::new(),
+            backup: None,
             process: None,
             incarnation: 0,
             off: false,

@@ -244,6 +244,10 @@ ops! {
     /// The disk of the host is full: every commit fails, though the first batches of it may fit, and its node is
     /// started again after `down` each time.
     FullDisk = "full-disk" { host: usize, kept: u64, down: u64, lasts: u64 }
+    /// The disk of the host is copied.
+    Backup = "backup" { host: usize }
+    /// The host loses its disk, and starts `down` later from the newest copy of it.
+    RollBack = "roll-back" { host: usize, down: u64 }
     /// Commits of the host take this long.
     SlowDisk = "slow-disk" { host: usize, commit: u64, lasts: u64 }
     /// Nothing passes from `from` to `to`; both ways if `both`.

@@ -31,6 +31,8 @@ enum State {
     Wanted,
     Asked,
     Queued(MessageRef),
+    /// The store does not know it any more, and was rolled back. If anybody has it, it comes back by itself.
+    Lost,
 }
 
 #[derive(Debug, Clone)]
@@ -142,13 +144,23 @@ impl Person {
         }
     }
 
+    /// Its store is an older one: these messages it does not know.
+    fn forget_messages(&mut self, lost: &[CallerId]) {
+        for caller in lost {
+            if let Some(draft) = self.drafts.get_mut(caller) {
+                draft.state = State::Lost;
+            }
+        }
+    }
+
     pub(crate) fn block(&mut self, contact: usize, until: u64) {
         self.others[contact].blocked_until = Some(until);
     }
 
     /// What is not answered yet.
     pub(crate) fn waits_for(&self) -> Option<String> {
-        let (open, index) = (|draft: &&Draft| !matches!(draft.state, State::Queued(_)), self.index);
+        let done = |draft: &Draft| matches!(draft.state, State::Queued(_) | State::Lost);
+        let (open, index) = (|draft: &&Draft| !done(draft), self.index);
         let drafts = self.drafts.values().filter(open).count();
         if drafts > 0 {
             return Some(format!("{drafts} messages of person {index} are not queued"));
@@ -179,6 +191,7 @@ impl World {
                 };
                 if let State::Queued(before) = draft.state
                     && before != message
+                    && !self.oracle.has_new_names()
                 {
                     return self.fail(
                         Check::ExactlyOnce,
@@ -186,6 +199,11 @@ impl World {
                     );
                 }
                 draft.state = State::Queued(message);
+            }
+            Event::Reissued { old, new, .. } => {
+                for draft in person.drafts.values_mut().filter(|draft| draft.state == State::Queued(old)) {
+                    draft.state = State::Queued(new);
+                }
             }
             Event::SendFailed { caller, .. } => {
                 if let Some(draft) =
@@ -233,7 +251,6 @@ impl World {
             | Event::Gone { .. }
             | Event::RolledBack { .. }
             | Event::Recovered { .. }
-            | Event::Reissued { .. }
             | Event::SecondCopy { .. }
             | Event::Dropped { .. }
             | Event::DropFailed { .. }
@@ -288,6 +305,23 @@ impl World {
         if began > self.scenario.healed && steady(index) && steady(other) && wanted {
             let (name, to) = (self.hosts[index].name(), self.hosts[other].name());
             self.fail(Check::Liveness, format!("{to} turns {name} away, and nothing is wrong any more"));
+        }
+    }
+
+    /// A store was rolled back: these messages of its person are not in it, and perhaps not even its contacts.
+    pub(crate) fn forget_messages(&mut self, index: usize, lost: &[CallerId]) {
+        self.people[index].forget_messages(lost);
+        for other in 0..self.hosts.len() {
+            let peer = self.hosts[other].peer;
+            if other == index || self.oracle.is_blocked(index, &peer).is_some() {
+                continue;
+            }
+            // They have to meet again: who invites does, and who was invited adds the other once more.
+            let acquaintance = &mut self.people[index].others[other];
+            (acquaintance.is_contact, acquaintance.meeting) = (false, Meeting::Wanted);
+            if let Some(adder) = self.people.get_mut(index.max(other)) {
+                adder.others[index.min(other)].meeting = Meeting::Wanted;
+            }
         }
     }
 
@@ -437,6 +471,9 @@ impl World {
             let at = self.dice.below(Purpose::Act, own, written) as usize;
             let person = &self.people[index];
             let caller = person.order[at];
+            if person.drafts.get(&caller).is_some_and(|draft| draft.state == State::Lost) {
+                return;
+            }
             let to = person.drafts.get(&caller).map(|draft| &person.others[draft.to]);
             if to.is_some_and(|to| to.is_contact) {
                 self.send_draft(index, caller, false);

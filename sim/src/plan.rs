@@ -126,6 +126,7 @@ impl Plan {
                 }
             }
             deed if Mischief::ALL.iter().any(|(_, fault)| *fault == deed) => self.deeds(deed),
+            Fault::RolledBack => self.rollbacks(),
             Fault::RepeatedSend => self.scenario.repeat = self.scaled(10_000, MILLION / 3),
             scripted => {
                 for _ in 0..self.scaled(1, 8) {
@@ -135,6 +136,19 @@ impl Plan {
                     }
                 }
             }
+        }
+    }
+
+    /// Copies of disks, and disks that are lost after that.
+    fn rollbacks(&mut self) {
+        if !self.chance(MILLION / 4) {
+            return;
+        }
+        for _ in 0..self.between(1, 3) {
+            let (copied, lost) = (self.moment(), self.moment());
+            let (host, down) = (self.host(), self.scaled(MICROS_PER_MILLI, 20 * MICROS_PER_SECOND));
+            self.scenario.script.push((copied.min(lost), Op::Backup { host }));
+            self.scenario.script.push((copied.max(lost), Op::RollBack { host, down }));
         }
     }
 

@@ -43,10 +43,14 @@ pub enum Probe {
     Misbehaved,
     /// An entry that did not fit what is held, or a have-vector that said more of one's own than is there.
     Doubted,
+    /// A rollback was noticed; something was issued again; something came back.
+    RollbackNoticed,
+    Reissued,
+    Recovered,
 }
 
 impl Probe {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::Gap,
         Self::GapFilled,
         Self::Chunks,
@@ -69,6 +73,9 @@ impl Probe {
         Self::Stopped,
         Self::Misbehaved,
         Self::Doubted,
+        Self::RollbackNoticed,
+        Self::Reissued,
+        Self::Recovered,
     ];
 
     #[must_use]
@@ -113,15 +120,15 @@ impl Met {
             Event::SendFailed { .. } => Probe::SendFailed,
             Event::Stopped => Probe::Stopped,
             Event::Misbehaved { .. } => Probe::Misbehaved,
+            Event::RolledBack { .. } => Probe::RollbackNoticed,
+            Event::Reissued { .. } => Probe::Reissued,
+            Event::Recovered { .. } => Probe::Recovered,
             Event::Queued { .. }
             | Event::Received { .. }
             | Event::Disconnected { .. }
             | Event::Attempt { .. }
             | Event::Ready
             | Event::Gone { .. }
-            | Event::RolledBack { .. }
-            | Event::Recovered { .. }
-            | Event::Reissued { .. }
             | Event::SecondCopy { .. }
             | Event::Dropped { .. }
             | Event::DropFailed { .. }

@@ -111,6 +111,12 @@ impl Scenario {
         self.hosts < HOSTS && self.script.iter().any(|(_, op)| matches!(op, Op::Mischief { .. }))
     }
 
+    /// Whether a store is rolled back to an older copy of itself.
+    #[must_use]
+    pub fn rolls_back(&self) -> bool {
+        self.script.iter().any(|(_, op)| matches!(op, Op::RollBack { .. }))
+    }
+
     #[must_use]
     pub fn with(mut self, at: u64, op: Op) -> Self {
         self.script.push((at, op));

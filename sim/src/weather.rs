@@ -32,6 +32,14 @@ impl World {
                 let event = Event::LinkUp { link: link(host, host), began: self.now };
                 self.queue.push(self.now + lasts, event);
             }
+            Op::Backup { host } => {
+                // Once everybody is known: who loses a contact needs a new ticket, and that is another story.
+                let known = |other: &usize| self.oracle.is_blocked(host, &self.hosts[*other].peer).is_some();
+                if (0..self.people.len()).filter(|other| *other != host).all(|other| known(&other)) {
+                    self.hosts[host].backup = Some(self.hosts[host].disk.backup());
+                }
+            }
+            Op::RollBack { host, down } => self.roll_back(host, down),
             Op::SlowDisk { host, commit, lasts } => {
                 self.counts.add(Fault::SlowCommit);
                 self.hosts[host].slow = Some((self.now, commit));
@@ -81,6 +89,18 @@ impl World {
                 self.people[host].block(contact, until);
                 self.queue.push(self.now, Event::Act { host });
             }
+        }
+    }
+
+    /// The disk is lost, and an older copy of it is put in its place.
+    fn roll_back(&mut self, host: usize, down: u64) {
+        let Some(backup) = self.hosts[host].backup.clone() else { return };
+        self.crash(host, Ending::PowerLoss, 0, down);
+        self.counts.add(Fault::RolledBack);
+        self.hosts[host].disk.bring_back(&backup);
+        match self.oracle.rolled_back(host, &self.hosts[host].disk) {
+            Ok(lost) => self.forget_messages(host, &lost),
+            Err(violation) => self.wrong(violation),
         }
     }
 

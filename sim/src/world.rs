@@ -108,7 +108,7 @@ impl World {
         scenario.climate.faults().for_each(|fault| counts.add(fault));
         let attackers = scenario.script.iter().any(|(_, op)| matches!(op, Op::Attack { .. }));
         let mut world = Self {
-            oracle: Oracle::new(&peers[..honest], peers.get(honest).copied()),
+            oracle: Oracle::new(&peers[..honest], peers.get(honest).copied(), scenario.rolls_back()),
             tracer: Tracer::new(print),
             scenario,
             dice,

@@ -176,6 +176,34 @@ fn a_laptop_that_slept_for_two_days_has_its_mail_soon_after_waking() {
 }
 
 #[test]
+fn both_sides_restored_from_backups_end_with_one_history() {
+    let (mut noticed, mut reissued, mut recovered) = (0, 0, 0);
+    for (alice, bob) in [(8, 12), (12, 8), (8, 8), (6, 14)] {
+        for apart in [false, true] {
+            let mut scenario = writes(Scenario::calm(25), ALICE, MET, 30, SECOND / 2, 200);
+            scenario = writes(scenario, BOB, MET, 30, SECOND / 2, 300);
+            for (host, at) in [(ALICE, alice), (BOB, bob)] {
+                scenario = scenario.with(at * SECOND, Op::Backup { host });
+                scenario = scenario.with(16 * SECOND, Op::RollBack { host, down: SECOND });
+            }
+            if apart {
+                // Both write on before they meet, and before they know.
+                let how = Block::Loud;
+                scenario = scenario.with(
+                    16 * SECOND,
+                    Op::Partition { from: ALICE, to: BOB, how, both: true, lasts: 6 * SECOND },
+                );
+            }
+            let outcome = run(scenario);
+            noticed += outcome.met.of(Probe::RollbackNoticed);
+            reissued += outcome.met.of(Probe::Reissued);
+            recovered += outcome.met.of(Probe::Recovered);
+        }
+    }
+    assert!(noticed > 0 && reissued > 0 && recovered > 0, "{noticed} {reissued} {recovered}");
+}
+
+#[test]
 fn both_dial_at_once_and_one_session_carries_everything() {
     let mut overlaps = 0;
     for seed in 0..20 {

@@ -35,8 +35,8 @@ pub(super) struct Given {
     shown: Option<(EntryHash, Option<Shown>)>,
     /// It was also looked for under its first name.
     first: bool,
-    /// Something was taken back and the peer was not told.
-    pub(super) untold: bool,
+    /// The highest number that was taken back, if the peer was not told of it.
+    pub(super) untold: Option<u64>,
     /// Both had the same once: if it grows after that, somebody else writes it.
     equal: bool,
     told: bool,
@@ -228,8 +228,10 @@ impl Outbox {
     }
 
     fn prove_range(&mut self, cx: &mut Cx, first: u64, last: u64, hash: EntryHash) {
+        // Who lost something names again what it had proven before.
+        let first = first.max(self.feed.acked.saturating_add(1));
         let known = self.feed.acked_beyond.iter().any(|range| range.first <= first && last <= range.last);
-        if known {
+        if known || last < first {
             return;
         }
         let mut ranges = self.feed.acked_beyond.clone();
@@ -361,7 +363,7 @@ impl Outbox {
         self.base = self.base.max(seq);
         self.cursor = self.cursor.map(|cursor| cursor.max(seq + 1));
         self.dirty = true;
-        self.given.untold = true;
+        self.given.untold = Some(seq);
         cx.unsaved.insert(self.peer);
         cx.stats.recovered += 1;
         let (peer, epoch, hash) = (self.peer, self.feed.epoch, entry.hash);

@@ -267,7 +267,9 @@ impl Outbox {
             self.durable = (seq, hash);
         }
         self.settling = self.settling.filter(|waits| *waits != seq);
-        core::mem::take(&mut self.given.untold)
+        let untold = self.given.untold;
+        self.given.untold = untold.filter(|last| *last > seq);
+        untold.is_some()
     }
 
     // --- session ---------------------------------------------------------------------------------------------

@@ -108,6 +108,19 @@ impl Display {
         Ok(())
     }
 
+    /// Numbers that will never come are shown as that, under an arrival number like anything else.
+    pub(super) fn gone(&mut self, ledger: &Ledger, peer: &PeerId, epoch: Epoch, last: u64) -> Verdict {
+        if ledger.arrival(self.arrival + 1) != Some((*peer, MessageRef { epoch, seq: last })) {
+            let what = format!(
+                "{epoch}:{last} is shown as gone after arrival {}, and is not what follows",
+                self.arrival
+            );
+            return Err(wrong(Check::ExactlyOnce, what));
+        }
+        self.arrival += 1;
+        Ok(())
+    }
+
     /// `false`: it was shown before.
     pub(super) fn delivered(&mut self, peer: &PeerId, epoch: Epoch, seq: u64) -> bool {
         let shown = self.delivered.entry((*peer, epoch)).or_default();

@@ -8,8 +8,8 @@ use peerlink_core::api::Batch;
 use peerlink_core::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, InviteId, MessageRef, PeerId};
 use peerlink_core::limits::OPEN_EPOCHS;
 use peerlink_core::record::{
-    Contact, ContactState, Conversation, Counters, Entry, Feed, Invite, Key, KeyBytes, Kind, OrderKey,
-    Place as Stored, Profile, Range, Record as _, Table,
+    Contact, ContactState, Conversation, Counters, Dropped, Entry, Feed, Head, Invite, Key, KeyBytes, Kind,
+    OrderKey, Place as Stored, Profile, Range, Record as _, Table,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Kept {
     kind: Kind,
     hash: EntryHash,
+    /// Where what it stands for begins, if that is more than itself.
+    first: u64,
+    replaces: Option<Head>,
     caller: CallerId,
     lamport: u64,
     arrival: u64,
@@ -37,8 +40,9 @@ pub(super) struct Place {
 pub(super) struct News {
     /// The own numbers that the peer is proven to hold.
     pub(super) proven: Vec<Place>,
-    /// Numbers of the peer that are held now.
+    /// Numbers of the peer that are held now, and own ones.
     pub(super) received: Vec<Place>,
+    pub(super) written: Vec<Place>,
     /// Who answered a ticket, which is forgotten by that.
     pub(super) established: Vec<PeerId>,
 }
@@ -57,6 +61,10 @@ pub(super) struct Ledger {
     callers: BTreeMap<(ConversationNo, CallerId), Stored>,
     /// Messages of each feed.
     texts: BTreeMap<FeedNo, u64>,
+    /// What was issued again, by its old place: there it may go.
+    pub(super) replaced: BTreeMap<(Epoch, u64), EntryHash>,
+    /// Somebody's store was rolled back: then entries change their names.
+    pub(super) mended: bool,
 }
 
 /// What one batch touched.
@@ -69,6 +77,7 @@ struct Touched {
     arrivals: Vec<u64>,
     callers: Vec<(ConversationNo, CallerId)>,
     conversations: Vec<(ConversationNo, Option<Conversation>)>,
+    deleted: Vec<(FeedNo, u64, EntryHash)>,
 }
 
 fn corrupt(error: peerlink_core::record::CorruptRecord) -> Violation {
@@ -79,13 +88,28 @@ fn covers(upto: u64, beyond: &[Range], seq: u64) -> bool {
     (seq >= 1 && seq <= upto) || beyond.iter().any(|range| (range.first..=range.last).contains(&seq))
 }
 
-/// Everything that the one covers and the other did not, or the first number that it covers no more.
-fn grown(before: (u64, &[Range]), after: (u64, &[Range])) -> Result<Vec<u64>, u64> {
-    let lost = before.1.iter().flat_map(|range| range.first..=range.last);
+/// The first number that the one covers and the other does not any more.
+fn lost(before: (u64, &[Range]), after: (u64, &[Range])) -> Option<u64> {
     if after.0 < before.0 {
-        return Err(after.0 + 1);
+        return Some(after.0 + 1);
     }
-    if let Some(lost) = lost.into_iter().find(|seq| !covers(after.0, after.1, *seq)) {
+    let whole = |range: &&Range| {
+        range.last <= after.0
+            || after
+                .1
+                .iter()
+                .any(|kept| kept.first <= range.first.max(after.0 + 1) && range.last <= kept.last)
+    };
+    before.1.iter().find(|range| !whole(range)).map(|range| {
+        // Which of them it is matters to who reads the report alone.
+        if covers(after.0, after.1, range.first) { range.last } else { range.first }
+    })
+}
+
+/// Everything that the one covers and the other did not, or the first number that it covers no more. Of what was
+/// proven, so there are no more numbers than entries.
+fn grown(before: (u64, &[Range]), after: (u64, &[Range])) -> Result<Vec<u64>, u64> {
+    if let Some(lost) = lost(before, after) {
         return Err(lost);
     }
     let now = (before.0 + 1..=after.0).chain(after.1.iter().flat_map(|range| range.first..=range.last));
@@ -110,7 +134,13 @@ impl Ledger {
         for (key, value) in &batch.writes {
             match value {
                 Some(value) => self.put(key, value, &mut touched)?,
-                None => self.delete(key)?,
+                None => self.delete(key, &mut touched)?,
+            }
+        }
+        for (feed, seq, hash) in &touched.deleted {
+            let Some(epoch) = self.feeds.get(feed).map(|feed| feed.epoch) else { continue };
+            if !self.mended || self.replaced.get(&(epoch, *seq)) != Some(hash) {
+                return Err(wrong(Check::SenderKeeps, format!("entry {seq} of feed {feed} was deleted")));
             }
         }
         let counts = (self.counters.arrival, self.arrivals.len() as u64);
@@ -121,9 +151,11 @@ impl Ledger {
         }
         self.check_entries(&touched)?;
         self.check_indexes(&touched)?;
-        let received =
-            touched.entries.iter().filter_map(|(feed, seq)| self.place_in(*feed, *seq, false)).collect();
-        Ok(News { proven: self.check_feeds(&touched)?, received, established: touched.established })
+        let places = |mine: bool| {
+            touched.entries.iter().filter_map(|(feed, seq)| self.place_in(*feed, *seq, mine)).collect()
+        };
+        let (received, written) = (places(false), places(true));
+        Ok(News { proven: self.check_feeds(&touched)?, received, written, established: touched.established })
     }
 
     fn put(&mut self, key: &KeyBytes, value: &Bytes, touched: &mut Touched) -> Verdict {
@@ -172,7 +204,7 @@ impl Ledger {
             }
             Key::Arrival(number) => {
                 let place = Stored::decode(Table::Arrival, value).map_err(corrupt)?;
-                if self.arrivals.insert(number, place).is_some_and(|before| before != place) {
+                if self.arrivals.insert(number, place).is_some_and(|before| before != place) && !self.mended {
                     return Err(wrong(Check::ExactlyOnce, format!("arrival {number} became another entry")));
                 }
                 touched.arrivals.push(number);
@@ -181,7 +213,8 @@ impl Ledger {
             Key::Shown { .. } => {}
             Key::Caller { conversation, caller } => {
                 let place = Stored::decode(Table::Caller, value).map_err(corrupt)?;
-                if self.callers.insert((conversation, caller), place).is_some_and(|before| before != place) {
+                let before = self.callers.insert((conversation, caller), place);
+                if before.is_some_and(|before| before != place) && !self.mended {
                     return Err(wrong(Check::ExactlyOnce, format!("message {caller} was stored twice")));
                 }
                 touched.callers.push((conversation, caller));
@@ -194,7 +227,7 @@ impl Ledger {
         if let Some(before) = &self.profile
             && (profile.start < before.start
                 || profile.record_seq < before.record_seq
-                || profile.epoch != before.epoch)
+                || (profile.epoch != before.epoch && !self.mended))
         {
             return Err(wrong(Check::EvidenceGrows, "the profile went backwards"));
         }
@@ -207,6 +240,11 @@ impl Ledger {
         let kept = Kept {
             kind: entry.kind,
             hash: entry.hash,
+            first: match entry.dropped {
+                Some(Dropped::Gone { first }) => first,
+                _ => seq,
+            },
+            replaces: entry.replaces,
             caller: entry.caller,
             lamport: entry.lamport,
             arrival: entry.arrival,
@@ -216,6 +254,9 @@ impl Ledger {
         if before.is_none() && kept.kind == Kind::Text {
             *self.texts.entry(feed).or_default() += 1;
         }
+        if let Some(old) = kept.replaces {
+            self.replaced.insert((old.epoch, old.seq), old.hash);
+        }
         if before.is_some_and(|before| before != kept) {
             let what = format!("entry {seq} of feed {feed} was stored again, as arrival {}", kept.arrival);
             return Err(wrong(Check::ExactlyOnce, what));
@@ -224,14 +265,24 @@ impl Ledger {
         Ok(())
     }
 
-    fn delete(&mut self, key: &KeyBytes) -> Verdict {
+    fn delete(&mut self, key: &KeyBytes, touched: &mut Touched) -> Verdict {
         match Key::decode(key).map_err(corrupt)? {
             Key::Invite(id) => {
                 self.invites.remove(&id);
                 Ok(())
             }
             Key::Entry { feed, seq } => {
-                Err(wrong(Check::SenderKeeps, format!("entry {seq} of feed {feed} was deleted")))
+                if let Some(kept) = self.entries.remove(&(feed, seq)) {
+                    if kept.kind == Kind::Text {
+                        *self.texts.entry(feed).or_default() -= 1;
+                    }
+                    touched.deleted.push((feed, seq, kept.hash));
+                }
+                Ok(())
+            }
+            Key::Order(order) if self.mended => {
+                self.orders.remove(&order);
+                Ok(())
             }
             other => Err(wrong(Check::SenderKeeps, format!("{other:?} was deleted"))),
         }
@@ -250,6 +301,9 @@ impl Ledger {
                 return Err(wrong(Check::AcknowledgedIsDurable, what));
             }
             let Some(kept) = self.entries.get(&(*feed_no, *seq)) else { continue };
+            if self.mended && self.replaced.get(&(feed.epoch, *seq)) == Some(&kept.hash) {
+                continue;
+            }
             let place = Stored { feed: *feed_no, seq: *seq };
             if feed.mine {
                 if kept.kind == Kind::Text
@@ -292,7 +346,7 @@ impl Ledger {
         for number in &touched.arrivals {
             let place = self.arrivals.get(number);
             let kept = place.and_then(|place| self.entries.get(&(place.feed, place.seq)));
-            if kept.is_none_or(|kept| kept.arrival != *number) {
+            if kept.is_none_or(|kept| kept.arrival != *number) && !self.mended {
                 return Err(wrong(
                     Check::ExactlyOnce,
                     format!("arrival {number} names an entry that has another"),
@@ -302,7 +356,7 @@ impl Ledger {
                 return Err(wrong(Check::ExactlyOnce, format!("there is a hole before arrival {number}")));
             }
         }
-        if self.orders.len() != self.entries.len() {
+        if self.orders.len() != self.entries.len() && !self.mended {
             let (orders, entries) = (self.orders.len(), self.entries.len());
             return Err(wrong(
                 Check::ExactlyOnce,
@@ -320,7 +374,9 @@ impl Ledger {
         let touched: BTreeSet<ConversationNo> = touched.map(|feed| feed.conversation).collect();
         for no in touched {
             let texts = self.texts(|feed| feed.conversation == no && !feed.mine);
-            if self.conversations.get(&no).is_none_or(|conversation| conversation.received != texts) {
+            if !self.mended
+                && self.conversations.get(&no).is_none_or(|conversation| conversation.received != texts)
+            {
                 return Err(wrong(
                     Check::ExactlyOnce,
                     format!("conversation {no} does not count its messages right"),
@@ -359,13 +415,25 @@ impl Ledger {
             if !before.as_ref().is_none_or(same) {
                 return Err(wrong(Check::EvidenceGrows, format!("feed {no} became another")));
             }
-            let lost =
-                |seq| wrong(Check::EvidenceGrows, format!("feed {no} held {seq}, and does not any more"));
-            for seq in grown(held, (after.head, &after.beyond)).map_err(lost)? {
-                if !self.entries.contains_key(&(*no, seq)) {
-                    let what = format!("feed {no} remembers entry {seq}, and it is not stored");
-                    return Err(wrong(Check::AcknowledgedIsDurable, what));
-                }
+            // What is issued again leaves its old place: an own feed falls back to what both sides have, another's
+            // loses what stood beyond a gap.
+            let forks = self.mended
+                && (after.fork.is_some() || before.as_ref().is_some_and(|feed| feed.fork.is_some()));
+            let moved = |seq: u64| self.mended && self.replaced.contains_key(&(after.epoch, seq));
+            if let Some(seq) = lost(held, (after.head, &after.beyond)).filter(|seq| !forks && !moved(*seq)) {
+                return Err(wrong(
+                    Check::EvidenceGrows,
+                    format!("feed {no} held {seq}, and does not any more"),
+                ));
+            }
+            let news = std::iter::once((held.0 + 1, after.head));
+            let news = news.chain(after.beyond.iter().map(|range| (range.first, range.last)));
+            if let Some(seq) = news.filter_map(|(first, last)| self.missing(*no, first, last)).next() {
+                let what = format!("feed {no} remembers entry {seq}, and it is not stored");
+                return Err(wrong(Check::AcknowledgedIsDurable, what));
+            }
+            if forks && after.fork.is_some() {
+                continue;
             }
             let head = self.entries.get(&(*no, after.head)).map(|kept| kept.hash);
             if after.head > 0 && head != Some(after.hash) {
@@ -376,7 +444,10 @@ impl Ledger {
             }
             let taken =
                 |seq| wrong(Check::EvidenceGrows, format!("the proof that {seq} was delivered is gone"));
-            let newly = grown(acked, (after.acked, &after.acked_beyond)).map_err(taken)?;
+            let newly = match grown(acked, (after.acked, &after.acked_beyond)) {
+                Err(_) if forks => continue,
+                newly => newly.map_err(taken)?,
+            };
             if newly.is_empty() {
                 continue;
             }
@@ -395,6 +466,21 @@ impl Ledger {
         Some(Place { peer, epoch: feed.epoch, seq })
     }
 
+    /// The first of these numbers that no entry stands for.
+    fn missing(&self, feed: FeedNo, first: u64, last: u64) -> Option<u64> {
+        let mut at = first;
+        for ((_, seq), kept) in self.entries.range((feed, first)..=(feed, u64::MAX)) {
+            if at > last || kept.first > at {
+                break;
+            }
+            if *seq >= last {
+                return None;
+            }
+            at = seq + 1;
+        }
+        (at <= last).then_some(at)
+    }
+
     // --- questions -------------------------------------------------------------------------------------------
 
     fn feed_of(&self, peer: &PeerId, epoch: &Epoch, mine: bool) -> Option<(FeedNo, &Feed)> {
@@ -408,6 +494,29 @@ impl Ledger {
     pub(super) fn held(&self, author: &PeerId, epoch: &Epoch, seq: u64) -> Option<EntryHash> {
         let (no, feed) = self.feed_of(author, epoch, false)?;
         self.entries.get(&(no, seq)).filter(|_| covers(feed.head, &feed.beyond, seq)).map(|kept| kept.hash)
+    }
+
+    /// Every message that this peer wrote, by the id that it gave it, and how often it stands in the history.
+    pub(super) fn messages(&self, peer: &PeerId, mine: bool) -> BTreeMap<CallerId, u64> {
+        let mut count = BTreeMap::new();
+        let Some(contact) = self.contacts.get(peer) else { return count };
+        let (first, last) = (OrderKey::first(contact.conversation), OrderKey::last(contact.conversation));
+        for (order, feed) in self.orders.range(first..=last) {
+            let kept = self.entries.get(&(*feed, order.seq)).filter(|kept| kept.kind == Kind::Text);
+            if self.feeds.get(feed).is_some_and(|feed| feed.mine == mine)
+                && let Some(kept) = kept
+            {
+                *count.entry(kept.caller).or_default() += 1;
+            }
+        }
+        count
+    }
+
+    /// Where the own message with this id is, if it is anywhere.
+    pub(super) fn find(&self, peer: &PeerId, caller: &CallerId) -> Option<MessageRef> {
+        let contact = self.contacts.get(peer)?;
+        let place = self.callers.get(&(contact.conversation, *caller))?;
+        Some(MessageRef { epoch: self.feeds.get(&place.feed)?.epoch, seq: place.seq })
     }
 
     /// The id that the author of a held entry gave it.
@@ -440,6 +549,11 @@ impl Ledger {
             let kept = self.entries.get(&(place.feed, place.seq));
             place.feed == no && place.seq == message.seq && kept.is_some_and(|kept| kept.caller == *caller)
         });
+        // Under a new name, if it was issued again.
+        let moved = place.and_then(|place| self.entries.get(&(place.feed, place.seq)));
+        let moved =
+            self.mended && moved.is_some_and(|kept| kept.caller == *caller && kept.replaces.is_some());
+        let stored = stored || moved;
         let what = || format!("message {caller} was said to be queued as {message}, and is not stored");
         if stored { Ok(()) } else { Err(wrong(Check::QueuedIsDurable, what())) }
     }
@@ -479,7 +593,8 @@ impl Ledger {
         let honest = |feed: &&Feed| {
             self.conversations.get(&feed.conversation).map(|conversation| &conversation.peer) != hostile
         };
-        let open = self.feeds.values().filter(honest).find(|feed| feed.mine && feed.acked < feed.head)?;
+        let waits = |feed: &&Feed| feed.mine && (feed.acked < feed.head || feed.fork.is_some());
+        let open = self.feeds.values().filter(honest).find(waits)?;
         Some(format!(
             "of {} own entries {} are not proven to be delivered",
             open.head,
@@ -496,6 +611,18 @@ impl Ledger {
             let head = self.feed_of(author, &feed.epoch, false).map_or(0, |(_, mine)| mine.head);
             if head < feed.head {
                 return Some(format!("{head} of {} entries are held", feed.head));
+            }
+        }
+        // And the author has back what it lost.
+        let theirs = self.contacts.get(author).map(|contact| contact.conversation);
+        let held = self
+            .feeds
+            .values()
+            .filter(|feed| !feed.mine && Some(feed.conversation) == theirs && feed.head > 0);
+        for feed in held {
+            let own = of.feed_of(me, &feed.epoch, true).map_or(0, |(_, own)| own.head);
+            if own < feed.head {
+                return Some(format!("its author has {own} of {} entries that are held", feed.head));
             }
         }
         None

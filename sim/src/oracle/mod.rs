@@ -7,7 +7,7 @@ mod ledger;
 use crate::disk::Disk;
 use crate::hostile::Shown;
 use display::Display;
-use ledger::{Ledger, Place};
+use ledger::{Ledger, News, Place};
 use peerlink_core::api::{Batch, Event};
 use peerlink_core::ids::{BatchId, CallerId, EntryHash, Epoch, MessageRef, PeerId};
 use peerlink_core::record::{ContactState, Kind};
@@ -80,6 +80,12 @@ struct Witness {
     wrote: BTreeMap<CallerId, [u8; 32]>,
     /// What `Queued` said: it stays.
     queued: BTreeMap<CallerId, (PeerId, MessageRef)>,
+    /// What was stored once and was not any more after a rollback: it may come back, as what it was.
+    lost: BTreeMap<CallerId, PeerId>,
+    rollbacks: u64,
+    /// Everything that was ever stored here, in worlds with rollbacks: own entries with their ids, and others'.
+    wrote_ever: BTreeMap<(PeerId, Epoch, u64), (EntryHash, Option<CallerId>)>,
+    held_ever: BTreeMap<(PeerId, Epoch, u64), EntryHash>,
 }
 
 #[derive(Debug, Clone)]
@@ -90,23 +96,34 @@ pub(crate) struct Oracle {
     /// Who is in bad faith, and which entries of others it was sent.
     hostile: Option<PeerId>,
     learned: BTreeMap<(PeerId, Epoch, u64), EntryHash>,
+    /// Stores will be rolled back.
+    rollbacks: bool,
 }
 
 impl Oracle {
-    pub(crate) fn new(peers: &[PeerId], hostile: Option<PeerId>) -> Self {
+    pub(crate) fn new(peers: &[PeerId], hostile: Option<PeerId>, rollbacks: bool) -> Self {
         let witness = |peer: &PeerId| Witness {
             peer: *peer,
             ledger: Ledger::default(),
             display: Display::default(),
             wrote: BTreeMap::new(),
             queued: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            rollbacks: 0,
+            wrote_ever: BTreeMap::new(),
+            held_ever: BTreeMap::new(),
         };
         let hosts = peers.iter().map(witness).collect();
-        Self { hosts, sealed: BTreeMap::new(), hostile, learned: BTreeMap::new() }
+        Self { hosts, sealed: BTreeMap::new(), hostile, learned: BTreeMap::new(), rollbacks }
     }
 
     pub(crate) fn is_hostile(&self, peer: &PeerId) -> bool {
         self.hostile == Some(*peer)
+    }
+
+    /// Messages may have been issued again, under new names.
+    pub(crate) fn has_new_names(&self) -> bool {
+        self.hosts.iter().any(|host| host.rollbacks > 0)
     }
 
     pub(crate) fn hostile_learned(&mut self, shown: Vec<Shown>) {
@@ -149,7 +166,12 @@ impl Oracle {
     /// These batches are on stable storage of this host now.
     pub(crate) fn synced(&mut self, host: usize, batches: &[Batch]) -> Verdict {
         for batch in batches {
+            let mended = self.hosts.iter().any(|host| host.rollbacks > 0);
+            self.hosts[host].ledger.mended = mended;
             let news = self.hosts[host].ledger.apply(batch)?;
+            if self.rollbacks {
+                self.remember(host, &news);
+            }
             for proof in news.proven {
                 self.recipient_holds(host, &proof)?;
             }
@@ -163,6 +185,36 @@ impl Oracle {
             witness.display.synced(batch.id, witness.ledger.arrived());
         }
         Ok(())
+    }
+
+    fn remember(&mut self, host: usize, news: &News) {
+        let Witness { ledger, wrote_ever, held_ever, .. } = &mut self.hosts[host];
+        for place in &news.written {
+            let hash = ledger.own(&place.peer, &place.epoch, place.seq);
+            let caller = ledger.caller_of(&place.peer, &place.epoch, place.seq);
+            wrote_ever.extend(hash.map(|hash| ((place.peer, place.epoch, place.seq), (hash, caller))));
+        }
+        for place in &news.received {
+            let hash = ledger.held(&place.peer, &place.epoch, place.seq);
+            held_ever.extend(hash.map(|hash| ((place.peer, place.epoch, place.seq), hash)));
+        }
+    }
+
+    /// The store of a host is an older one now. Gives the ids of its own messages that it does not know any more.
+    pub(crate) fn rolled_back(&mut self, host: usize, disk: &Disk) -> Result<Vec<CallerId>, Violation> {
+        let mut ledger = Ledger::read(disk.records())?;
+        ledger.mended = true;
+        let witness = &mut self.hosts[host];
+        witness.rollbacks += 1;
+        witness.ledger = ledger;
+        witness.display = Display::default();
+        for ((peer, ..), (_, caller)) in &witness.wrote_ever {
+            if let Some(caller) = caller.filter(|caller| witness.ledger.find(peer, caller).is_none()) {
+                witness.queued.remove(&caller);
+                witness.lost.insert(caller, *peer);
+            }
+        }
+        Ok(witness.lost.keys().copied().collect())
     }
 
     /// Contract 2: what a sender holds as proof of delivery is on the recipient's stable storage.
@@ -179,6 +231,10 @@ impl Oracle {
         }
         let recipient = self.hosts.iter().find(|other| other.peer == proof.peer);
         let held = recipient.and_then(|other| other.ledger.held(&author.peer, &proof.epoch, proof.seq));
+        // What it said before it was rolled back was true then.
+        let ever = || recipient?.held_ever.get(&(author.peer, proof.epoch, proof.seq)).copied();
+        let own = author.ledger.own(&proof.peer, &proof.epoch, proof.seq);
+        let held = held.filter(|hash| own == Some(*hash)).or_else(ever).or(held);
         match held {
             Some(hash) if Some(hash) == author.ledger.own(&proof.peer, &proof.epoch, proof.seq) => Ok(()),
             Some(_) => Err(wrong(
@@ -198,7 +254,10 @@ impl Oracle {
             return Ok(());
         }
         let inviter = self.hosts.iter().find(|other| other.peer == *peer);
-        if inviter.is_some_and(|inviter| inviter.ledger.contacts.contains_key(&self.hosts[host].peer)) {
+        let stored = |inviter: &Witness| {
+            inviter.rollbacks > 0 || inviter.ledger.contacts.contains_key(&self.hosts[host].peer)
+        };
+        if inviter.is_some_and(stored) {
             return Ok(());
         }
         Err(wrong(
@@ -215,9 +274,15 @@ impl Oracle {
         let recipient = &self.hosts[host];
         let author = self.hosts.iter().find(|other| other.peer == entry.peer);
         let stored = author.and_then(|author| author.ledger.own(&recipient.peer, &entry.epoch, entry.seq));
+        let here = recipient.ledger.held(&entry.peer, &entry.epoch, entry.seq);
+        let ever =
+            || author?.wrote_ever.get(&(recipient.peer, entry.epoch, entry.seq)).map(|(hash, _)| *hash);
+        let stored = stored.filter(|hash| here == Some(*hash)).or_else(ever).or(stored);
         let what = |why| format!("{}:{} is stored by its recipient, and {why}", entry.epoch, entry.seq);
-        match (stored, recipient.ledger.held(&entry.peer, &entry.epoch, entry.seq)) {
+        match (stored, here) {
             (Some(stored), Some(held)) if stored == held => Ok(()),
+            // Several at once, or it moved on in the same batch.
+            (_, None) if self.rollbacks => Ok(()),
             (Some(_), _) => Err(wrong(Check::Authentic, what("its author stored another"))),
             (None, _) => {
                 let caller = recipient.ledger.held_caller(&entry.peer, &entry.epoch, entry.seq);
@@ -236,7 +301,8 @@ impl Oracle {
     /// A node is about to start from this disk.
     pub(crate) fn booted(&mut self, host: usize, disk: &Disk) -> Verdict {
         let witness = &mut self.hosts[host];
-        let read = Ledger::read(disk.records())?;
+        let mut read = Ledger::read(disk.records())?;
+        (read.mended, read.replaced) = (witness.ledger.mended, witness.ledger.replaced.clone());
         if read != witness.ledger {
             return Err(wrong(Check::Restore, "the disk is not what its batches made of it"));
         }
@@ -255,7 +321,7 @@ impl Oracle {
                 let witness = &mut self.hosts[host];
                 witness.ledger.is_queued(peer, caller, message)?;
                 match witness.queued.insert(*caller, (*peer, *message)) {
-                    Some(before) if before != (*peer, *message) => Err(wrong(
+                    Some(before) if before != (*peer, *message) && witness.rollbacks == 0 => Err(wrong(
                         Check::ExactlyOnce,
                         format!("message {caller} was {} and is {message} now", before.1),
                     )),
@@ -274,6 +340,19 @@ impl Oracle {
             }
             Event::Gap { peer, epoch, first, last } => {
                 self.hosts[host].display.gap(peer, *epoch, *first, *last);
+                Ok(())
+            }
+            Event::Gone { peer, epoch, last, .. } if self.is_hostile(peer) || self.has_new_names() => {
+                let witness = &mut self.hosts[host];
+                witness.display.gone(&witness.ledger, peer, *epoch, *last)
+            }
+            // Their stores were rolled back, or that of who wrote it.
+            Event::RolledBack { .. }
+            | Event::Recovered { .. }
+            | Event::Reissued { .. }
+            | Event::SecondCopy { .. }
+                if self.hosts.iter().any(|host| host.rollbacks > 0) =>
+            {
                 Ok(())
             }
             Event::Gone { .. }
@@ -339,6 +418,8 @@ impl Oracle {
         let author = self.hosts.iter().find(|other| other.peer == *peer);
         let reader = &self.hosts[host].peer;
         let caller = author.and_then(|author| author.ledger.caller_of(reader, &message.epoch, message.seq));
+        let ever = || author?.wrote_ever.get(&(*reader, message.epoch, message.seq))?.1;
+        let caller = caller.or_else(ever);
         let written = author.zip(caller).and_then(|(author, caller)| author.wrote.get(&caller));
         if written == Some(blake3::hash(body).as_bytes()) {
             Ok(())
@@ -369,21 +450,58 @@ impl Oracle {
         None
     }
 
+    /// Whatever was rolled back: each message is there once, on both sides, and nothing is there that was not sent.
+    fn all_came_back(&self) -> Verdict {
+        for author in &self.hosts {
+            for other in self.hosts.iter().filter(|other| other.peer != author.peer) {
+                let own = author.ledger.messages(&other.peer, true);
+                let held = other.ledger.messages(&author.peer, false);
+                if let Some((caller, count)) = own.iter().chain(&held).find(|(_, count)| **count > 1) {
+                    return Err(wrong(
+                        Check::ExactlyOnce,
+                        format!("message {caller} stands there {count} times"),
+                    ));
+                }
+                let known = |caller: &CallerId| {
+                    author.queued.contains_key(caller) || author.lost.contains_key(caller)
+                };
+                if let Some(caller) = own.keys().find(|caller| !known(caller)) {
+                    return Err(wrong(
+                        Check::ExactlyOnce,
+                        format!("message {caller} was stored and nobody asked for it"),
+                    ));
+                }
+                if let Some(caller) = held.keys().find(|caller| !own.contains_key(caller)) {
+                    return Err(wrong(
+                        Check::SenderKeeps,
+                        format!("message {caller} was lost and is not back"),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Nothing is under way any more: everything is where it should be, once, and equal on both sides.
     pub(crate) fn finish(&self, disks: &[&Disk]) -> Verdict {
         for (witness, disk) in self.hosts.iter().zip(disks) {
-            if Ledger::read(disk.records())? != witness.ledger {
+            let mut read = Ledger::read(disk.records())?;
+            (read.mended, read.replaced) = (witness.ledger.mended, witness.ledger.replaced.clone());
+            if read != witness.ledger {
                 return Err(wrong(Check::Restore, "the disk is not what its batches made of it"));
             }
             for (caller, (peer, message)) in &witness.queued {
                 witness.ledger.is_queued(peer, caller, message)?;
             }
             let texts = witness.ledger.own_texts();
-            if texts != witness.queued.len() as u64 {
+            if texts != witness.queued.len() as u64 && !self.rollbacks {
                 let queued = witness.queued.len();
                 let what = format!("{queued} messages were queued, and {texts} were stored");
                 return Err(wrong(Check::ExactlyOnce, what));
             }
+        }
+        if self.rollbacks {
+            self.all_came_back()?;
         }
         for (a, first) in self.hosts.iter().enumerate() {
             for (b, second) in self.hosts.iter().enumerate().skip(a + 1) {
