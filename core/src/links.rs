@@ -20,6 +20,7 @@ pub(crate) struct Link {
     /// Known once the handshake named it (or because we dialled it).
     pub(crate) peer: Option<PeerId>,
     pub(crate) holder: Option<(Epoch, u64)>,
+    pub(crate) key: Option<[u8; 32]>,
     /// The newest session that the initiator knew of.
     pub(crate) after: Option<SessionId>,
     /// A record was opened on it: the other side has the keys.
@@ -39,6 +40,7 @@ impl Link {
             remote,
             peer,
             holder: None,
+            key: None,
             after: None,
             confirmed: false,
             have_due: false,
@@ -176,6 +178,7 @@ impl Links {
                 Step::Decide(identified) => {
                     link.peer = Some(identified.peer);
                     link.holder = Some((identified.holder, identified.start));
+                    link.key = Some(identified.key);
                     link.after = identified.after;
                     return Read::Decide(identified);
                 }

@@ -70,6 +70,8 @@ pub(crate) struct Identified {
     pub(crate) peer: PeerId,
     pub(crate) holder: Epoch,
     pub(crate) start: u64,
+    /// Its static key, which every start draws anew: it tells starts apart that a rollback made alike.
+    pub(crate) key: [u8; 32],
     /// Responder only: what the initiator said.
     pub(crate) after: Option<SessionId>,
     pub(crate) secret: Option<[u8; 16]>,
@@ -303,11 +305,13 @@ impl Session {
         if Some(hello.certificate.peer) != dialled {
             return None;
         }
-        hello.certificate.check(keys.network, true, &handshake.remote_static()?).ok()?;
+        let key = handshake.remote_static()?;
+        hello.certificate.check(keys.network, true, &key).ok()?;
         Some(Identified {
             peer: hello.certificate.peer,
             holder: hello.holder,
             start: hello.start,
+            key,
             after: None,
             secret: None,
             nickname: None,
@@ -317,7 +321,8 @@ impl Session {
     fn got_intro(keys: &Keys, handshake: &mut Handshake, record: &[u8]) -> Option<Identified> {
         let payload = handshake.read(record).ok()?;
         let intro: Intro = decode(&payload).ok()?;
-        let certified = intro.certificate.check(keys.network, false, &handshake.remote_static()?);
+        let key = handshake.remote_static()?;
+        let certified = intro.certificate.check(keys.network, false, &key);
         if !planted!(keys, CertificateIgnored) {
             certified.ok()?;
         }
@@ -326,6 +331,7 @@ impl Session {
             peer: intro.certificate.peer,
             holder: intro.holder,
             start: intro.start,
+            key,
             after: intro.after,
             secret: intro.secret,
             nickname: intro.nickname,

@@ -423,14 +423,16 @@ pub(crate) fn reject(cx: &mut Cx, remote: SocketAddr, peer: Option<PeerId>, why:
     cx.event(Event::Rejected { remote, peer, why });
 }
 
-/// Whether the session `new` says that `old` is dead: it was begun by a later start of the peer, or after `old`.
+/// Whether the session `new` says that `old` is dead: it was begun by another start of the peer, or after `old`.
 fn replaces(links: &Links, new: StreamId, old: StreamId) -> bool {
     let (Some(new), Some(old)) = (links.get(new), links.get(old)) else { return true };
     let later = match (new.holder, old.holder) {
         (Some((holder, start)), Some((old_holder, old_start))) => holder != old_holder || start > old_start,
         _ => false,
     };
-    later || (new.after.is_some() && new.after == old.session.id())
+    // A process that is not the one that the old session was with: its store may have forgotten that it counted.
+    let another = new.key.is_some() && old.key.is_some() && new.key != old.key;
+    later || another || (new.after.is_some() && new.after == old.session.id())
 }
 
 /// Which of two sessions that overlap both sides prefer: that of the lower PeerId; of two by the same, the newer.
