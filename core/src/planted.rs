@@ -34,11 +34,18 @@ pub enum Planted {
     WrittenBeforeTaken,
     /// It wants to be woken for what is not due.
     AwakeForNothing,
+    EvidenceRegresses,
+    AcknowledgedByNumber,
+    ClaimWithoutTagBelieved,
+    /// What was written before a rollback was noticed is not issued again.
+    RollbackOvertaken,
+    RestoredShownAsNew,
+    EpochsWithoutEnd,
 }
 
 #[cfg(peerlink_planted)]
 impl Planted {
-    pub const ALL: [(&'static str, Self); 23] = [
+    pub const ALL: [(&'static str, Self); 29] = [
         ("ack-before-durable", Self::AckBeforeDurable),
         ("dedup-off", Self::DedupOff),
         ("lost-ack-never-repaired", Self::LostAckNeverRepaired),
@@ -62,6 +69,12 @@ impl Planted {
         ("evidence-lost-at-start", Self::EvidenceLostAtStart),
         ("written-before-taken", Self::WrittenBeforeTaken),
         ("awake-for-nothing", Self::AwakeForNothing),
+        ("evidence-regresses", Self::EvidenceRegresses),
+        ("acknowledged-by-number", Self::AcknowledgedByNumber),
+        ("claim-without-tag-believed", Self::ClaimWithoutTagBelieved),
+        ("rollback-overtaken", Self::RollbackOvertaken),
+        ("restored-shown-as-new", Self::RestoredShownAsNew),
+        ("epochs-without-end", Self::EpochsWithoutEnd),
     ];
 
     #[must_use]

@@ -39,6 +39,14 @@ fn checks(bug: Planted) -> &'static [Check] {
         Planted::MacIgnored | Planted::CertificateIgnored => &[Check::Authentic],
         Planted::WrittenBeforeTaken => &[Check::Contract],
         Planted::AwakeForNothing => &[Check::Livelock],
+        Planted::EvidenceRegresses => &[Check::EvidenceGrows],
+        Planted::AcknowledgedByNumber => &[Check::AcknowledgedIsDurable],
+        // Nobody was rolled back: a new epoch is drawn, and it is said that something was lost.
+        Planted::ClaimWithoutTagBelieved => &[Check::EvidenceGrows, Check::Restore],
+        Planted::RollbackOvertaken => &[Check::Liveness],
+        // What one wrote oneself is shown as new, and as the other's.
+        Planted::RestoredShownAsNew => &[Check::ExactlyOnce, Check::Authentic],
+        Planted::EpochsWithoutEnd => &[Check::Bounded],
     }
 }
 

@@ -12,6 +12,7 @@ use crate::chain::{first_name, insert_range};
 use crate::cx::{Cx, Promise};
 use crate::ids::{EntryHash, FeedNo};
 use crate::limits::{PAGE_BYTES, RANGES, RUN_ENTRIES};
+use crate::planted::planted;
 use crate::record::{Dropped, Entry, Head, Key, Kind, OrderKey, Range, Record as _, Shown};
 use crate::wire::entry::{Author, Gone};
 use crate::wire::frame::{Have, HaveFeed};
@@ -138,13 +139,16 @@ impl Outbox {
             Some(feed) => (feed.upto, feed.hash, feed.beyond.as_ref()),
             None => (0, EntryHash::NONE, &[][..]),
         };
-        if upto > 0 && hash != Some(claimed) {
+        if upto > 0 && hash != Some(claimed) && !planted!(cx, AcknowledgedByNumber) {
             self.doubt(cx, true);
             return false;
         }
         self.given.doubt = false;
         let before = (self.feed.acked, self.flight.len());
         self.acknowledged(cx, upto, claimed);
+        if planted!(cx, EvidenceRegresses) && upto < self.feed.acked {
+            (self.feed.acked, self.feed.acked_hash, self.dirty) = (upto, claimed, true);
+        }
         let mut skip = Vec::new();
         for range in ranges.iter().take(RANGES) {
             let mine = range.last <= self.durable.0 && self.known_hash(range.last) == Some(range.hash);
@@ -317,7 +321,8 @@ impl Outbox {
         self.given.equal = false;
         self.given.ended = true;
         self.given.own.clear();
-        self.feed.fork = (common < self.feed.head).then_some(common + 1);
+        let issued_again = common < self.feed.head && !planted!(cx, RollbackOvertaken);
+        self.feed.fork = issued_again.then_some(common + 1);
         self.dirty = true;
         cx.unsaved.insert(self.peer);
         let epoch = self.feed.epoch;
@@ -368,6 +373,11 @@ impl Outbox {
         cx.stats.recovered += 1;
         let (peer, epoch, hash) = (self.peer, self.feed.epoch, entry.hash);
         cx.promise_event(Event::Recovered { peer, epoch, first, last: seq });
+        if planted!(cx, RestoredShownAsNew) {
+            let message = crate::ids::MessageRef { epoch, seq };
+            let (kind, claimed, body) = (entry.kind, entry.claimed, entry.body.clone());
+            cx.promise_event(Event::Received { peer, arrival: 0, ordinal: 0, message, kind, claimed, body });
+        }
         cx.promise(Promise::Offer { peer, feed: self.no, seq, hash });
     }
 
