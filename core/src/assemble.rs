@@ -6,7 +6,9 @@
 use crate::api::Page;
 use crate::chain::{Position, body_hash, entry_hash};
 use crate::ids::{ConversationId, EntryHash, Epoch, PeerId, StreamId};
-use crate::limits::{BODY_BYTES, CHUNK_BYTES, FRAME_BYTES, LAMPORT_LIMIT, PARTIALS, PLAINTEXT_BYTES};
+use crate::limits::{
+    BODY_BYTES, CHUNK_BYTES, FRAME_BYTES, LAMPORT_LIMIT, PARTIALS, PLAINTEXT_BYTES, SEQ_LIMIT,
+};
 use crate::record::{Dropped, Entry, Key, Kind, Record as _};
 use crate::wire::entry::{Author, Body, Chunk, Gone, Item, Run, RunHead, put_item};
 use crate::wire::frame::{Frame, put_entries};
@@ -66,6 +68,9 @@ impl Assembly {
         let (mut seq, mut prev) = (first, prev);
         while let Some(item) = run.next_item() {
             let item = item?;
+            if seq == 0 || seq > SEQ_LIMIT {
+                return Err(Malformed("entry number"));
+            }
             let (body_len, body_hash, body, dropped) = match &item.body {
                 Body::Inline(bytes) => {
                     (u32::try_from(bytes.len()).unwrap_or(u32::MAX), body_hash(bytes), *bytes, None)
@@ -97,7 +102,7 @@ impl Assembly {
                 check(&entry)?;
                 take(Whole { author, epoch, seq, entry });
             }
-            seq = seq.checked_add(1).ok_or(Malformed("entry number"))?;
+            seq += 1;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use crate::bounded::List;
 use crate::identity::Identity;
 use crate::ids::{ConversationId, ConversationNo, EntryHash, Epoch, PeerId};
-use crate::limits::{HEADER_BYTES, RANGES};
+use crate::limits::{HEADER_BYTES, RANGES, SEQ_LIMIT};
 use crate::record::{Entry, Feed, Head, Kind, Range};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -19,7 +19,7 @@ const CONTEXT_KEY: ContextKey = [
 /// Format of the hashed header.
 const HEADER_VERSION: u8 = 2;
 
-/// An own feed in which nothing was written yet.
+/// A feed in which nothing was written yet: an own one, unless it is said otherwise.
 pub(crate) fn empty_feed(conversation: ConversationNo, epoch: Epoch) -> Feed {
     Feed {
         conversation,
@@ -168,7 +168,7 @@ pub(crate) fn is_held(feed: &Feed, seq: u64) -> bool {
 /// ends, so that nothing is skipped that may still come.
 pub(crate) fn place_gone(feed: &mut Feed, first: u64, last: u64, hash: EntryHash) -> bool {
     let before_next = feed.beyond.first().copied();
-    if first != feed.head.saturating_add(1) || last < first || last == u64::MAX {
+    if first != feed.head.saturating_add(1) || last < first || last > SEQ_LIMIT {
         return false;
     }
     match before_next {

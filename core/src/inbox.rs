@@ -8,11 +8,11 @@
 use crate::api::{Event, KeyRange, Page};
 use crate::assemble::{entries, gone_marker};
 use crate::bounded::List;
-use crate::chain::{ClosedEpochs, Placed, displace, first_name, is_held, place, place_gone};
+use crate::chain::{ClosedEpochs, Placed, displace, empty_feed, first_name, is_held, place, place_gone};
 use crate::cx::{Cx, InboxAsked, Promise, Snapshot};
 use crate::ids::{ConversationNo, EntryHash, Epoch, FeedNo, MessageRef, PeerId};
 use crate::limits::{
-    CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, EPOCHS, EPOCHS_A_DAY, EPOCHS_WINDOW, OPEN_EPOCHS,
+    CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, EPOCHS, EPOCHS_A_DAY, EPOCHS_WINDOW, OPEN_EPOCHS, SEQ_LIMIT,
 };
 use crate::planted::planted;
 use crate::record::{
@@ -353,7 +353,7 @@ impl Inbox {
 
     /// Entries that are gone at their author: counted as held, shown as gone.
     pub(crate) fn gone(&mut self, cx: &mut Cx, gone: &Gone) {
-        let begins = gone.first == 1 && gone.last >= 1 && gone.last < u64::MAX;
+        let begins = gone.first == 1 && (1..=SEQ_LIMIT).contains(&gone.last);
         let known = self.feeds.contains_key(&gone.epoch);
         if !known && (!begins || !self.open_epoch(cx, gone.epoch)) {
             return;
@@ -387,22 +387,7 @@ impl Inbox {
         if !first {
             let _room_was_checked = self.begun.push(cx.now);
         }
-        let feed = Feed {
-            conversation: self.no,
-            mine: false,
-            epoch,
-            head: 0,
-            hash: EntryHash::NONE,
-            beyond: List::new(),
-            lamport: 0,
-            heads_named: List::new(),
-            acked: 0,
-            acked_hash: EntryHash::NONE,
-            acked_beyond: List::new(),
-            link: None,
-            closed: false,
-            fork: None,
-        };
+        let feed = Feed { mine: false, ..empty_feed(self.no, epoch) };
         self.feeds.insert(epoch, Held { no: cx.new_feed(), feed, dirty: true, conflict: false });
         true
     }

@@ -38,6 +38,8 @@ pub const ENTRY_HEADS: usize = 4;
 pub const HEADER_BYTES: usize = 1024;
 /// Entries of one page or one run.
 pub const RUN_ENTRIES: usize = 512;
+/// Highest number of an entry that is taken from a peer: what is beyond it can always be counted.
+pub const SEQ_LIMIT: u64 = u64::MAX / 2;
 /// Highest logical time that is taken from a peer: far beyond what counting can reach, far from overflow.
 pub const LAMPORT_LIMIT: u64 = u64::MAX / 2;
 

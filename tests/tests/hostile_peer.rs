@@ -410,6 +410,22 @@ fn acknowledgements_of_what_never_was_prove_nothing() {
     assert!(!bench.events().any(|event| matches!(event, Event::Delivered { .. })));
 }
 
+/// What is gone is counted as held, so one frame moves a head as far as it says: never to where counting ends.
+#[test]
+fn numbers_at_the_end_of_all_numbers_are_turned_away() {
+    let mut bench = Bench::new(false);
+    let (stream, mut speaker) = bench.session();
+    let hash = EntryHash([7; 32]);
+    let gone = Gone { author: Author::Sender, epoch: Epoch([9; 16]), first: 1, last: u64::MAX - 1, hash };
+    say(&mut bench, stream, &mut speaker, &frame(&Frame::Gone(gone)));
+    let (stream, mut speaker) = bench.session();
+    say(&mut bench, stream, &mut speaker, &texts(9, u64::MAX, hash, &["the last of all"]));
+    let (stream, mut speaker) = bench.session();
+    say(&mut bench, stream, &mut speaker, &texts(9, 1, EntryHash::NONE, &["good"]));
+    let held = held(&mut bench, stream, &mut speaker, 9).expect("acknowledged");
+    assert_eq!((held.upto, stored(&bench)), (1, vec!["good".to_owned()]));
+}
+
 #[test]
 fn frames_that_nobody_asked_for_change_nothing() {
     let mut bench = Bench::new(false);

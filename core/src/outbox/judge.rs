@@ -11,7 +11,7 @@ use crate::assemble::{entries, first_of, gone_marker};
 use crate::chain::{first_name, insert_range};
 use crate::cx::{Cx, Promise};
 use crate::ids::{EntryHash, FeedNo};
-use crate::limits::{PAGE_BYTES, RANGES, RUN_ENTRIES};
+use crate::limits::{PAGE_BYTES, RANGES, RUN_ENTRIES, SEQ_LIMIT};
 use crate::planted::planted;
 use crate::record::{Dropped, Entry, Head, Key, Kind, OrderKey, Range, Record as _, Shown};
 use crate::wire::entry::{Author, Gone};
@@ -385,7 +385,7 @@ impl Outbox {
     /// no proof of anything.
     pub(crate) fn given_gone(&mut self, cx: &mut Cx, gone: &Gone) {
         let asked = !self.given.doubt && self.feed.fork.is_none() && self.given.pending.is_empty();
-        if asked && gone.first == self.feed.head + 1 && gone.last >= gone.first && gone.last < u64::MAX {
+        if asked && gone.first == self.feed.head + 1 && gone.last >= gone.first && gone.last <= SEQ_LIMIT {
             let marker = gone_marker(gone.first, gone.hash, self.feed.lamport);
             self.given.pending.push_back((gone.last, marker));
             self.take_back(cx);
