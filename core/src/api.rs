@@ -29,6 +29,8 @@ pub enum Input<'a> {
     StreamWritten { stream: StreamId },
     /// The stream is over, whoever ended it. The last word about it.
     StreamClosed { stream: StreamId, why: StreamEnd },
+    /// A datagram came, whole. Whoever sent it may have lied about `remote`.
+    Datagram { remote: SocketAddr, bytes: &'a [u8] },
     /// Every batch up to and including this one is on stable storage.
     Persisted { batch: BatchId },
     /// A commit failed. What of this and later batches is on disk is unknown until the next start.
@@ -200,6 +202,9 @@ pub enum Output {
     Close { stream: StreamId, flush: bool },
     /// The read budget of this stream was 0 and is not any more.
     ReadReady { stream: StreamId },
+    /// Send one datagram, once, from the one socket of that family. `ttl`: how far it may go (IP hop limit); `None`: as far
+    /// as the system lets it. It may be lost, and nobody is told.
+    Datagram { remote: SocketAddr, ttl: Option<u8>, bytes: Bytes },
     /// Make this batch durable as one, after all earlier ones.
     Persist(Batch),
     /// Read records. The answer must see every batch emitted before this, and none that was emitted later in part.
@@ -341,6 +346,7 @@ pub enum Event {
     Connected {
         peer: PeerId,
         remote: SocketAddr,
+        path: PathKind,
         initiator: bool,
     },
     Disconnected {
@@ -351,6 +357,7 @@ pub enum Event {
     Attempt {
         peer: PeerId,
         remote: SocketAddr,
+        path: PathKind,
         outcome: AttemptOutcome,
     },
     /// The next try to reach a contact is due then.
@@ -373,6 +380,15 @@ pub enum Event {
     StoreFailed,
     /// Everything is closed; the program may end.
     Stopped,
+}
+
+/// What moves the packets of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PathKind {
+    /// A TCP stream.
+    Stream,
+    /// UDP datagrams, straight to the peer.
+    Datagram,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

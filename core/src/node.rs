@@ -18,6 +18,8 @@ use alloc::vec::Vec;
 pub struct Config {
     /// Nodes of different networks do not speak to each other. 1 is the one network that people use.
     pub network: u32,
+    /// Whether this machine can send and receive datagrams. Without, peers are reached by streams alone.
+    pub datagrams: bool,
     #[cfg(peerlink_planted)]
     pub planted: Option<crate::planted::Planted>,
 }
@@ -26,6 +28,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             network: 1,
+            datagrams: false,
             #[cfg(peerlink_planted)]
             planted: None,
         }
@@ -70,6 +73,7 @@ impl Default for Config {
 ///             Output::Persist(batch) => facts.push(Input::Persisted { batch: batch.id }),
 ///             Output::Event(event) => ready |= event == Event::Ready,
 ///             Output::Dial { .. } | Output::Write { .. } | Output::Close { .. } => {}
+///             Output::Datagram { .. } => {}
 ///             Output::ReadReady { .. } | Output::Load { .. } => {}
 ///         }
 ///     }
@@ -146,6 +150,8 @@ impl Node {
                 };
                 self.over(stream, AttemptOutcome::HandshakeFailed, end, false);
             }
+            // No session speaks over datagrams yet.
+            Input::Datagram { .. } => {}
             Input::Persisted { batch } => self.cx.persisted(batch),
             Input::PersistFailed { batch } if planted!(self.cx, FailedCommitBelieved) => {
                 self.cx.persisted(batch)

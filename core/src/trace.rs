@@ -5,7 +5,7 @@
 //! 12.000034 in stream_data stream=1 bytes=0a0b
 //! 12.000034 cmd mark_read peer=peer1… ordinal=7
 //! 12.000034 out persist batch=3/0101:00ff,0203:-
-//! 12.000034 out event.connected peer=peer1… remote=192.0.2.7:4711 initiator=true
+//! 12.000034 out event.connected peer=peer1… remote=192.0.2.7:4711 path=stream initiator=true
 //! ```
 //!
 //! A line is ASCII: when (seconds and microseconds of the node's clock), the direction, a name, and the fields in the
@@ -18,7 +18,7 @@
 
 use crate::api::{
     Answer, AttemptOutcome, Batch, Command, ContactChange, DialFailure, Event, Input, KeyRange, Output, Page,
-    Refusal, Rejection, SessionEnd, StreamEnd, TicketRefusal,
+    PathKind, Refusal, Rejection, SessionEnd, StreamEnd, TicketRefusal,
 };
 use crate::record::Kind;
 use crate::ticket::Ticket;
@@ -304,6 +304,7 @@ lines!(Input<'a> {
     "stream_data" = StreamData { stream, bytes },
     "stream_written" = StreamWritten { stream },
     "stream_closed" = StreamClosed { stream, why },
+    "datagram" = Datagram { remote, bytes },
     "persisted" = Persisted { batch },
     "persist_failed" = PersistFailed { batch },
     "loaded" = Loaded { load, answer },
@@ -334,6 +335,7 @@ lines!(Output {
     "write" = Write { stream, bytes },
     "close" = Close { stream, flush },
     "read_ready" = ReadReady { stream },
+    "datagram" = Datagram { remote, ttl, bytes },
     "persist" = Persist(batch),
     "load" = Load { load, range },
 } nested EVENT = Event);
@@ -357,9 +359,9 @@ lines!(Event {
     "invite_stored" = InviteStored { secret },
     "contact_changed" = ContactChanged { peer, change },
     "profile_changed" = ProfileChanged,
-    "connected" = Connected { peer, remote, initiator },
+    "connected" = Connected { peer, remote, path, initiator },
     "disconnected" = Disconnected { peer, why },
-    "attempt" = Attempt { peer, remote, outcome },
+    "attempt" = Attempt { peer, remote, path, outcome },
     "next_attempt" = NextAttempt { peer, at },
     "rejected" = Rejected { remote, peer, why },
     "misbehaved" = Misbehaved { peer, what },
@@ -413,6 +415,7 @@ words!(SessionEnd {
     "local" = Local,
     "misbehaved" = Misbehaved,
 });
+words!(PathKind { "stream" = Stream, "datagram" = Datagram, });
 words!(AttemptOutcome {
     "connected" = Connected,
     "superseded" = Superseded,

@@ -192,6 +192,8 @@ impl<M: Machine> Shell<M> {
                 Output::Write { stream, bytes } => carrier.write(now, stream, bytes),
                 Output::Close { stream, flush } => carrier.close(now, stream, flush),
                 Output::ReadReady { stream } => carrier.read_ready(stream),
+                // Without a socket for them they are lost, as datagrams may be.
+                Output::Datagram { .. } => {}
                 Output::Persist(batch) => self.disk.persist(batch),
                 Output::Load { load, range } => self.disk.load(load, range),
                 // Told when it is true for the store too.

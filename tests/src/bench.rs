@@ -167,7 +167,7 @@ impl Bench {
                     self.node
                         .handle(self.now, Input::StreamClosed { stream: *stream, why: StreamEnd::Local });
                 }
-                Output::ReadReady { .. } | Output::Event(_) => {}
+                Output::Datagram { .. } | Output::ReadReady { .. } | Output::Event(_) => {}
             }
             self.outputs.push(output);
         }

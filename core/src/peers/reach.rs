@@ -1,7 +1,7 @@
 //! The dialling that keeps sessions coming: a race over the addresses of a peer, and a backoff between races.
 
 use super::Peers;
-use crate::api::{AttemptOutcome, DialFailure, Event};
+use crate::api::{AttemptOutcome, DialFailure, Event, PathKind};
 use crate::cx::{Cx, Timer};
 use crate::ids::{PeerId, StreamId};
 use crate::limits::DIAL_STAGGER;
@@ -85,7 +85,7 @@ impl Peers {
         let Some(peer) = self.map.get_mut(&id) else { return };
         peer.dial.ended(stream);
         if let Some(link) = links.get(stream) {
-            cx.event(Event::Attempt { peer: id, remote: link.remote, outcome });
+            cx.event(Event::Attempt { peer: id, remote: link.remote, path: PathKind::Stream, outcome });
         }
         if peer.dial.is_racing() {
             self.dial_next(cx, links, id);

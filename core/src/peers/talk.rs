@@ -2,7 +2,7 @@
 //! have to say and to ask.
 
 use super::{Lookup, Peer, Peers};
-use crate::api::{AttemptOutcome, ContactChange, Event, SessionEnd, TicketRefusal};
+use crate::api::{AttemptOutcome, ContactChange, Event, PathKind, SessionEnd, TicketRefusal};
 use crate::assemble::Whole;
 use crate::bounded::List;
 use crate::cx::{Asked, Cx, Timer, Wanted};
@@ -186,7 +186,12 @@ impl Peers {
             | CloseReason::Unsupported => None,
         };
         if let Some(remote) = remote.filter(|_| refusal.is_some() || reason == CloseReason::Stranger) {
-            cx.event(Event::Attempt { peer: id, remote, outcome: AttemptOutcome::Refused });
+            cx.event(Event::Attempt {
+                peer: id,
+                remote,
+                path: PathKind::Stream,
+                outcome: AttemptOutcome::Refused,
+            });
         }
         if let (Some(why), ContactState::Pending { secret }) = (refusal, &peer.contact.state)
             && why != TicketRefusal::Full

@@ -76,6 +76,7 @@ static BYTES: [u8; 1000] = {
 
 varied! {
     bool, |draw| vec![draw.pick(&[true, false])];
+    u8, |draw| vec![draw.pick(&[4, 0, 255])];
     u32, |draw| vec![draw.pick(&[65_536, 0, 1, u32::MAX])];
     u64, |draw| {
         let random = draw.rng.up_to(u64::MAX);

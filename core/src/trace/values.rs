@@ -30,7 +30,7 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(bool, u32, u64, BatchId, CallerId, Epoch, LoadId, MessageRef, PeerId, StreamId);
+as_text!(bool, u8, u32, u64, BatchId, CallerId, Epoch, LoadId, MessageRef, PeerId, StreamId);
 
 fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "{}", HEXLOWER.encode_display(bytes))

@@ -312,7 +312,7 @@ impl Pair {
                 }
                 self.handle(side, Input::StreamClosed { stream, why: StreamEnd::Local });
             }
-            Output::ReadReady { .. } => {}
+            Output::Datagram { .. } | Output::ReadReady { .. } => {}
             Output::Persist(batch) => {
                 let this = &mut self.sides[side];
                 assert_eq!(batch.id.0, this.newest.0 + 1, "batches are numbered without holes");

@@ -118,7 +118,7 @@ impl Local {
                 Output::Close { stream, .. } => {
                     self.node.handle(now, Input::StreamClosed { stream, why: StreamEnd::Local });
                 }
-                Output::Event(_) | Output::ReadReady { .. } => {}
+                Output::Event(_) | Output::Datagram { .. } | Output::ReadReady { .. } => {}
             }
         }
     }

@@ -24,6 +24,8 @@ pub enum Fact {
     Persisted(BatchId),
     PersistFailed(BatchId),
     Loaded(LoadId, Answer),
+    /// A datagram, and from where.
+    Datagram(SocketAddr, Vec<u8>),
     Wall,
     Addresses(Vec<SocketAddr>),
 }
@@ -214,6 +216,7 @@ impl Machine for Scripted {
             Input::Persisted { batch } => Fact::Persisted(batch),
             Input::PersistFailed { batch } => Fact::PersistFailed(batch),
             Input::Loaded { load, answer } => Fact::Loaded(load, answer),
+            Input::Datagram { remote, bytes } => Fact::Datagram(remote, bytes.to_vec()),
             Input::WallClock(_) => Fact::Wall,
             Input::LocalAddresses(addresses) => Fact::Addresses(addresses.to_vec()),
         };
