@@ -28,9 +28,10 @@ pub enum Purpose {
     Size,
     Retransmit,
     Attack,
+    Port,
 }
 
-const PURPOSES: usize = Purpose::Attack as usize + 1;
+const PURPOSES: usize = Purpose::Port as usize + 1;
 
 /// One part in this many is the unit of chances.
 pub const MILLION: u64 = 1_000_000;

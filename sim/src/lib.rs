@@ -18,6 +18,7 @@ mod fault;
 mod host;
 mod hostile;
 pub mod limits;
+pub mod nat;
 mod net;
 mod op;
 mod oracle;

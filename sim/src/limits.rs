@@ -63,6 +63,31 @@ pub const FLOOD_RECORDS: u64 = 10;
 pub const FLOOD_FRAMES: u64 = 100;
 pub const HOSTILE_DIALS: u64 = 12;
 
+/// Hops of a packet whose sender chose none, and of what boxes send themselves.
+pub const HOPS: u8 = 64;
+/// Bytes of a packet that has no size worth to speak of: headers and a short payload.
+pub const SMALL_PACKET: usize = 100;
+/// Largest packet of a link that has no reason for less.
+pub const LINK_MTU: usize = 1500;
+/// External ports of a box: from here on.
+pub const PORT_FIRST: u16 = 1024;
+/// Ports of one inside host, where each has its block.
+pub const PORT_BLOCK: u16 = 1024;
+/// Random ports that are tried before the rest is walked through.
+pub const PORT_TRIES: u32 = 32;
+/// Live mappings of one inside host, if a box says nothing else.
+pub const MAPPINGS_PER_HOST: usize = 4096;
+/// Remote endpoints that one mapping remembers; of more, the one that ends first is forgotten.
+pub const FLOWS_PER_MAPPING: usize = 4096;
+/// Flows between remote endpoints and the box itself; of more, the one that ends first is forgotten.
+pub const LOCAL_FLOWS: usize = 4096;
+/// How often a box looks for mappings that are over, beside those that a packet is for.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Boxes behind each other.
+pub const BOXES_DEEP: usize = 8;
+/// Packets under way in a network that runs by itself; more is a storm.
+pub const PACKETS_UNDER_WAY: usize = 1_000_000;
+
 /// A sleep from here on is counted as a long one.
 pub const LONG_SLEEP: u64 = 2 * 24 * 3600 * MICROS_PER_SECOND;
 
