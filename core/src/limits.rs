@@ -78,6 +78,42 @@ pub const SESSIONS_PER_PEER: usize = 4;
 /// Addresses of one peer tried at the same time.
 pub const PARALLEL_DIALS: usize = 4;
 
+// --- datagrams ---------------------------------------------------------------------------------------------------
+
+/// Largest packet that we send in one datagram: what every path of the Internet carries (RFC 9000, section 14).
+pub const PACKET_BYTES: usize = 1200;
+/// How far behind the highest number a packet may arrive: a multiple of 64.
+pub const REPLAY_NUMBERS: u64 = 2048;
+/// Packets of one session that are remembered until they are acknowledged or lost.
+pub const SENT_PACKETS: usize = 2048;
+/// Of these, kept free for probes.
+pub const PROBE_PACKETS: usize = 16;
+/// Packets that nothing is awaited for and that are remembered all the same: they may give a round trip.
+pub const SETTLED_PACKETS: usize = 64;
+/// Ranges of numbers in one acknowledgement.
+pub const ACK_RANGES: usize = 32;
+/// Acknowledgements of packets with gaps that are sent alone before one asks to be acknowledged itself.
+pub const ACKS_ALONE: u32 = 16;
+/// Longest that an acknowledgement is held back (RFC 9000, section 18.2).
+pub const ACK_DELAY: Duration = Duration::from_millis(25);
+/// A round trip before the first is measured (RFC 9002, section 6.2.2).
+pub const INITIAL_RTT: Duration = Duration::from_millis(333);
+/// What a timer can tell apart (RFC 9002, section 6.1.2).
+pub const TIMER_GRANULARITY: Duration = Duration::from_millis(1);
+/// Packets acknowledged beyond one that is therefore lost (RFC 9002, section 6.1.1); how far this rises on a path that
+/// was seen to reorder more.
+pub const PACKET_THRESHOLD: u64 = 3;
+pub const PACKET_THRESHOLD_MAX: u64 = 32;
+/// Probes of one timeout (RFC 9002, section 6.2.4).
+pub const PROBES: u8 = 2;
+/// Bytes in flight at the start of a path, at least, and at most (RFC 9002, section 7.2).
+pub const INITIAL_WINDOW_BYTES: u64 = 10 * PACKET_BYTES as u64;
+pub const MINIMUM_WINDOW_BYTES: u64 = 2 * PACKET_BYTES as u64;
+pub const MAXIMUM_WINDOW_BYTES: u64 = (SENT_PACKETS * PACKET_BYTES) as u64;
+/// What a pacer may send in one go, beside the initial window: what its rate gives in this time. Less could not keep up
+/// with timers that are coarse.
+pub const PACING_BURST: Duration = Duration::from_millis(2);
+
 // --- queues ------------------------------------------------------------------------------------------------------
 
 /// Bytes of entries that one peer may have on the way to us beyond what we acknowledged.
@@ -154,6 +190,17 @@ const _: () = {
     assert!(HANDSHAKE_BYTES <= STREAM_BUFFER_BYTES);
     assert!(256 + 56 * (ENTRY_HEADS + 2) <= HEADER_BYTES, "the longest header of an entry fits");
     assert!(PEER_RECORD_BYTES < FRAME_BYTES);
+    assert!(REPLAY_NUMBERS.is_multiple_of(64), "the window moves by words");
+    assert!(REPLAY_NUMBERS >= SENT_PACKETS as u64, "no packet that is awaited is too old when it comes");
+    assert!(
+        INITIAL_WINDOW_BYTES <= 14_720 && INITIAL_WINDOW_BYTES >= MINIMUM_WINDOW_BYTES,
+        "as RFC 9002 bounds it"
+    );
+    assert!(
+        SETTLED_PACKETS + PROBE_PACKETS + (PROBES as usize) < SENT_PACKETS,
+        "what is only remembered does not keep packets from being sent"
+    );
+    assert!(PACKET_THRESHOLD <= PACKET_THRESHOLD_MAX);
     assert!(HALF_OPEN_PER_SOURCE <= HALF_OPEN && HALF_OPEN < STREAMS);
     assert!(2 * OPEN_EPOCHS <= HAVE_FEEDS, "a have-vector names every open epoch of both");
     assert!(
