@@ -481,6 +481,10 @@ pub struct Stats {
     /// Own entries that came back.
     pub recovered: u64,
     pub sessions: u64,
+    /// Datagrams that came and went; of those that came, the ones that changed nothing.
+    pub datagrams_received: u64,
+    pub datagrams_sent: u64,
+    pub datagrams_ignored: u64,
     pub entries_sent: u64,
     pub entries_received: u64,
     pub duplicates: u64,

@@ -28,6 +28,7 @@ impl NewReno {
         self.window
     }
 
+    #[cfg(test)]
     pub(crate) const fn in_flight(&self) -> u64 {
         self.in_flight
     }

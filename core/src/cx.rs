@@ -151,6 +151,8 @@ pub(crate) struct Cx {
     pub(crate) rng: Rng,
     pub(crate) identity: Identity,
     pub(crate) network: u32,
+    /// Datagrams can be sent and received.
+    pub(crate) datagrams: bool,
     pub(crate) epoch: Epoch,
     pub(crate) start: u64,
     pub(crate) nickname: Option<Name>,
@@ -192,6 +194,7 @@ impl Cx {
             rng,
             identity,
             network,
+            datagrams: false,
             epoch,
             start,
             nickname: None,

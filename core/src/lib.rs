@@ -39,21 +39,18 @@ pub mod wire;
 // Floor 2: mechanisms.
 mod assemble;
 mod backoff;
-#[cfg_attr(not(test), expect(dead_code, reason = "the session over datagrams will use it"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "relays will limit rates with it"))]
 mod bucket;
 mod chain;
-#[cfg_attr(not(test), expect(dead_code, reason = "the session over datagrams will use it"))]
 mod congestion;
 mod cx;
 mod deframe;
 mod gate;
 mod noise;
-#[cfg_attr(not(test), expect(dead_code, reason = "the session over datagrams will use it"))]
+mod parts;
 mod recovery;
-#[cfg_attr(not(test), expect(dead_code, reason = "the session over datagrams will use it"))]
 mod rtt;
 mod timers;
-#[cfg_attr(not(test), expect(dead_code, reason = "the session over datagrams will use it"))]
 mod window;
 
 // Floor 3: machines, one remote thing each.

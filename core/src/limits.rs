@@ -76,7 +76,7 @@ pub const STREAMS: usize = 4096;
 /// Sessions with one peer at once, while an overlap is being resolved.
 pub const SESSIONS_PER_PEER: usize = 4;
 /// Addresses of one peer tried at the same time.
-pub const PARALLEL_DIALS: usize = 4;
+pub const PARALLEL_DIALS: usize = 8;
 
 // --- datagrams ---------------------------------------------------------------------------------------------------
 
@@ -113,6 +113,31 @@ pub const MAXIMUM_WINDOW_BYTES: u64 = (SENT_PACKETS * PACKET_BYTES) as u64;
 /// What a pacer may send in one go, beside the initial window: what its rate gives in this time. Less could not keep up
 /// with timers that are coarse.
 pub const PACING_BURST: Duration = Duration::from_millis(2);
+
+/// Bytes of records of one session that the peer's packets did not yet acknowledge, sent or not.
+pub const OUTBOUND_BYTES: usize = 256 * 1024;
+/// Of these, not yet sent: more would grow stale.
+pub const OUTBOUND_UNSENT_BYTES: usize = 16 * 1024;
+/// Bytes of records that one session holds because something before them is missing, or because they are not read.
+pub const INBOUND_BYTES: usize = 256 * 1024;
+/// Gaps in them.
+pub const INBOUND_RANGES: usize = 64;
+/// Ways of one session: addresses that its peer was heard on.
+pub const WAYS: usize = 8;
+/// How many times what came from a way may be sent to it before it is proven (RFC 9000, section 8.1).
+pub const AMPLIFICATION: usize = 3;
+/// A challenge that is not answered is repeated after this, so many times.
+pub const CHALLENGE_WAIT: Duration = Duration::from_millis(500);
+pub const CHALLENGE_TRIES: u32 = 6;
+/// Probes without an answer after which the way in use is doubted.
+pub const SILENT_PROBES: u32 = 2;
+/// Sessions over datagrams whose peer is not yet known, beyond which who begins must show that he receives where he
+/// says he is.
+pub const COOKIE_ABOVE: usize = HALF_OPEN / 4;
+/// How long a cookie is good, at least; at most twice that.
+pub const COOKIE_LIFETIME: Duration = Duration::from_secs(120);
+/// An unanswered message of a handshake over datagrams is repeated after this, doubling.
+pub const HANDSHAKE_RETRY: Duration = Duration::from_millis(350);
 
 // --- queues ------------------------------------------------------------------------------------------------------
 
@@ -153,6 +178,8 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Head start of one address of a peer over the next (RFC 8305, section 5).
 pub const DIAL_STAGGER: Duration = Duration::from_millis(250);
+/// Head start of datagrams over a stream to the same address.
+pub const TWIN_STAGGER: Duration = Duration::from_millis(50);
 /// What is offered and unanswered for three round trips, and at least this long, sends a ping; so long again without
 /// an answer ends the session.
 pub const LIVENESS_MIN: Duration = Duration::from_secs(5);
@@ -201,6 +228,9 @@ const _: () = {
         "what is only remembered does not keep packets from being sent"
     );
     assert!(PACKET_THRESHOLD <= PACKET_THRESHOLD_MAX);
+    assert!(OUTBOUND_BYTES >= 2 * (PLAINTEXT_BYTES + RECORD_PREFIX), "a record fits beside another");
+    assert!(INBOUND_BYTES >= 2 * (PLAINTEXT_BYTES + RECORD_PREFIX));
+    assert!(INBOUND_BYTES >= OUTBOUND_BYTES, "what may be sent may be held");
     assert!(HALF_OPEN_PER_SOURCE <= HALF_OPEN && HALF_OPEN < STREAMS);
     assert!(2 * OPEN_EPOCHS <= HAVE_FEEDS, "a have-vector names every open epoch of both");
     assert!(

@@ -1,7 +1,8 @@
 //! The node: dispatch only.
 
 use crate::api::{
-    Answer, AttemptOutcome, Command, Event, Input, Output, Refused, Rejection, SessionEnd, Stats, StreamEnd,
+    Answer, AttemptOutcome, Command, Event, Input, Output, PathKind, Refused, Rejection, SessionEnd, Stats,
+    StreamEnd,
 };
 use crate::cx::{Cx, Promise, Timer};
 use crate::ids::{LoadId, PeerId, StreamId};
@@ -150,8 +151,7 @@ impl Node {
                 };
                 self.over(stream, AttemptOutcome::HandshakeFailed, end, false);
             }
-            // No session speaks over datagrams yet.
-            Input::Datagram { .. } => {}
+            Input::Datagram { remote, bytes } => self.datagram(remote, bytes),
             Input::Persisted { batch } => self.cx.persisted(batch),
             Input::PersistFailed { batch } if planted!(self.cx, FailedCommitBelieved) => {
                 self.cx.persisted(batch)
@@ -161,6 +161,7 @@ impl Node {
             Input::WallClock(wall) => self.cx.set_wall(wall),
             Input::LocalAddresses(addresses) => {
                 if self.own.local_addresses(&mut self.cx, addresses) {
+                    self.links.moved(&mut self.cx);
                     self.peers.probe_all(&mut self.cx, &mut self.links);
                 }
             }
@@ -234,7 +235,7 @@ impl Node {
     /// harness that sees every `Write` can hold against it that no key meets a number twice, whatever was restored.
     #[must_use]
     pub fn sealing(&self, stream: StreamId) -> Option<(u64, u64)> {
-        self.links.get(stream).and_then(|link| link.session.sealing())
+        self.links.sealing(stream)
     }
 
     /// Who this node is.
@@ -276,6 +277,20 @@ impl Node {
         }
         record.clear();
         self.record = record;
+    }
+
+    fn datagram(&mut self, remote: core::net::SocketAddr, bytes: &[u8]) {
+        if !self.peers.ready || self.cx.failed || !self.cx.datagrams {
+            return;
+        }
+        let Some(stream) = self.links.datagram(&mut self.cx, remote, bytes) else { return };
+        // What is not read is not taken any further by the peer than it was told: that is the backpressure.
+        if !self.was_pressed {
+            self.read(stream);
+        }
+        if !self.links.flush(&mut self.cx, stream) {
+            self.over(stream, AttemptOutcome::HandshakeFailed, SessionEnd::Local, true);
+        }
     }
 
     /// A stream is over, by its carrier or because what came on it was wrong.
@@ -369,7 +384,12 @@ impl Node {
     fn read_on(&mut self) {
         let streams: Vec<StreamId> = self.links.streams().collect();
         for stream in streams {
-            self.cx.out.push_back(Output::ReadReady { stream });
+            if self.links.get(stream).is_some_and(|link| link.path() == PathKind::Stream) {
+                self.cx.out.push_back(Output::ReadReady { stream });
+            } else {
+                self.read(stream);
+                self.links.flush(&mut self.cx, stream);
+            }
         }
     }
 

@@ -250,6 +250,28 @@ impl Sealer {
         Ok(())
     }
 
+    /// Seals a packet whose header, `packet[..from]`, names the number that [`Self::number`] gave: the header is
+    /// authenticated, what follows is encrypted in place, and the tag is appended. On an error nothing was changed.
+    ///
+    /// # Errors
+    /// As [`Self::seal`].
+    pub(crate) fn seal_packet(&mut self, packet: &mut Vec<u8>, from: usize) -> Result<(), NoiseError> {
+        if self.number >= SESSION_RECORDS {
+            return Err(NoiseError::Exhausted);
+        }
+        let (header, plaintext) = packet.split_at_mut_checked(from).ok_or(NoiseError::Misused)?;
+        let tag = if planted!(self, PlaintextOnTheWire) {
+            [0; SEAL_BYTES]
+        } else {
+            seal_in_place(&self.cipher, &nonce(self.number), header, plaintext)?
+        };
+        packet.extend_from_slice(&tag);
+        if !(planted!(self, NonceReused) && self.number == 9) {
+            self.number += 1;
+        }
+        Ok(())
+    }
+
     /// The number of the next record, and so how many were sealed.
     pub(crate) const fn number(&self) -> u64 {
         self.number
@@ -306,6 +328,35 @@ impl Opener {
         }
         if !(planted!(self, NonceReused) && self.number == 9) {
             self.number += 1;
+        }
+        Ok(sealed)
+    }
+}
+
+impl Opener {
+    /// Decrypts a packet of this number in place and gives the plaintext. Nothing else changes, whatever came: which
+    /// numbers came before is the caller's to know.
+    ///
+    /// # Errors
+    /// `Rejected` if number, header or packet are not the peer's.
+    pub(crate) fn open_packet<'a>(
+        &self,
+        number: u64,
+        header: &[u8],
+        sealed: &'a mut [u8],
+    ) -> Result<&'a mut [u8], NoiseError> {
+        if number >= SESSION_RECORDS {
+            return Err(NoiseError::Exhausted);
+        }
+        let (sealed, tag) = sealed.split_last_chunk_mut::<SEAL_BYTES>().ok_or(NoiseError::Rejected)?;
+        if planted!(self, PlaintextOnTheWire) {
+            return Ok(sealed);
+        }
+        let opened = open_in_place(&self.cipher, &nonce(number), header, sealed, tag);
+        if planted!(self, MacIgnored) && opened.is_err() {
+            let _tag = seal_in_place(&self.cipher, &nonce(number), header, sealed)?;
+        } else {
+            opened?;
         }
         Ok(sealed)
     }

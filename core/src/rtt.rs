@@ -50,6 +50,7 @@ impl Rtt {
     }
 
     /// The smallest sample.
+    #[cfg(test)]
     pub(crate) fn min(&self) -> Option<Duration> {
         self.measured.map(|(_, min)| min)
     }

@@ -1,9 +1,12 @@
-//! One secured association over one stream: the handshake, then numbered records, then silence or goodbye.
+//! One secured association over one carrier: the handshake, then records, then silence or goodbye.
 //!
 //! ```text
 //! initiator:  dialling ──connected/1──▶ hello awaited ──2──▶ (decide) ──3──▶ open
 //! responder:  first awaited ──1/2──▶ intro awaited ──3──▶ (decide) ──▶ open
 //! ```
+//!
+//! On a stream it seals and opens the records itself. Over datagrams packets are sealed (`path::channel`), and records are
+//! what their parts put together.
 //!
 //! It decides nothing about peers: who may come in, and which of two sessions stays, is the tables' business. Nothing
 //! that is not authenticated moves its state: a bad message ends the stream, which on a stream carrier is all that
@@ -20,7 +23,7 @@ use crate::ids::{Epoch, Name, PeerId, SessionId};
 use crate::limits::{
     HANDSHAKE_BYTES, HANDSHAKE_TIMEOUT, IDLE_PING, LIVENESS_MAX, LIVENESS_MIN, RECORD_BYTES, RECORD_PREFIX,
 };
-use crate::noise::{Handshake, Opener, Role, Sealer, StaticKey};
+use crate::noise::{Handshake, Opener, Role, Sealer, Split, StaticKey};
 use crate::planted::planted;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
@@ -99,7 +102,8 @@ enum State {
     Intro(Box<Handshake>),
     /// The initiator may send its last message, the responder may open.
     Deciding(Box<Handshake>),
-    Open(Box<Ciphers>),
+    /// On a stream with ciphers, which are the channel's over datagrams.
+    Open(Option<Box<Ciphers>>),
     Over,
 }
 
@@ -108,8 +112,17 @@ struct Ciphers {
     open: Opener,
 }
 
+/// What it takes to go on once the table decided.
+pub(crate) struct Proceeded {
+    /// The last message of the handshake, if we began it.
+    pub(crate) message: Option<Vec<u8>>,
+    /// Over datagrams: the keys.
+    pub(crate) split: Option<Split>,
+}
+
 pub(crate) struct Session {
     state: State,
+    carrier: Carrier,
     deframe: Deframe,
     /// Whom we dialled; `None` if we were dialled.
     dialled: Option<PeerId>,
@@ -127,17 +140,18 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn dial(peer: PeerId, now: Instant) -> Self {
-        Self::new(State::Dialling, Some(peer), now)
+    pub(crate) fn dial(carrier: Carrier, peer: PeerId, now: Instant) -> Self {
+        Self::new(State::Dialling, carrier, Some(peer), now)
     }
 
-    pub(crate) fn accept(now: Instant) -> Self {
-        Self::new(State::First, None, now)
+    pub(crate) fn accept(carrier: Carrier, now: Instant) -> Self {
+        Self::new(State::First, carrier, None, now)
     }
 
-    fn new(state: State, dialled: Option<PeerId>, now: Instant) -> Self {
+    fn new(state: State, carrier: Carrier, dialled: Option<PeerId>, now: Instant) -> Self {
         Self {
             state,
+            carrier,
             deframe: Deframe::new(HANDSHAKE_BYTES),
             dialled,
             id: None,
@@ -165,7 +179,22 @@ impl Session {
         matches!(self.state, State::Open(_))
     }
 
-    /// The dial succeeded: message 1.
+    /// The dial succeeded: Noise message 1, not wrapped.
+    pub(crate) fn begin(&mut self, keys: &Keys, rng: &mut Rng, now: Instant) -> Result<Vec<u8>, Rejection> {
+        let (State::Dialling, Some(peer)) = (&self.state, self.dialled) else {
+            return Err(Rejection::BadHandshake);
+        };
+        let bind = prologue(keys.network, self.carrier, &peer);
+        let mut handshake =
+            Handshake::new(Role::Initiator, &bind, &keys.key, rng).map_err(|_| Rejection::BadHandshake)?;
+        let mut noise = Vec::new();
+        handshake.write(&[], &mut noise).map_err(|_| Rejection::BadHandshake)?;
+        self.began = now;
+        self.state = State::Hello(Box::new(handshake));
+        Ok(noise)
+    }
+
+    /// The dial of a stream succeeded: message 1.
     pub(crate) fn connected(
         &mut self,
         keys: &Keys,
@@ -173,17 +202,9 @@ impl Session {
         now: Instant,
         out: &mut Vec<u8>,
     ) -> Result<(), Rejection> {
-        let (State::Dialling, Some(peer)) = (&self.state, self.dialled) else {
-            return Err(Rejection::BadHandshake);
-        };
-        let bind = prologue(keys.network, Carrier::Stream, &peer);
-        let mut handshake =
-            Handshake::new(Role::Initiator, &bind, &keys.key, rng).map_err(|_| Rejection::BadHandshake)?;
-        let mut noise = Vec::new();
-        handshake.write(&[], &mut noise).map_err(|_| Rejection::BadHandshake)?;
+        let noise = self.begin(keys, rng, now)?;
+        let peer = self.dialled.ok_or(Rejection::BadHandshake)?;
         put_record(out, &first(&peer, &noise));
-        self.began = now;
-        self.state = State::Hello(Box::new(handshake));
         Ok(())
     }
 
@@ -223,6 +244,33 @@ impl Session {
                 return self.fail(why);
             }
         }
+        match &self.state {
+            State::First => {
+                let Ok(noise) = check_first(&keys.peer, record) else {
+                    return self.fail(Rejection::NotForUs);
+                };
+                let mut message = Vec::new();
+                let step = self.message(keys, rng, now, noise, &mut message);
+                if !message.is_empty() {
+                    put_record(out, &message);
+                }
+                step
+            }
+            State::Hello(_) | State::Intro(_) => self.message(keys, rng, now, record, out),
+            State::Open(_) => self.opened(now, record),
+            State::Dialling | State::Deciding(_) | State::Over => Step::Wait,
+        }
+    }
+
+    /// A Noise message of the handshake came. The answer, if there is one at once, is left in `out`.
+    pub(crate) fn message(
+        &mut self,
+        keys: &Keys,
+        rng: &mut Rng,
+        now: Instant,
+        record: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Step {
         match core::mem::replace(&mut self.state, State::Over) {
             State::First => match self.got_first(keys, rng, record, out) {
                 Ok(handshake) => {
@@ -251,22 +299,55 @@ impl Session {
                 }
                 None => self.fail(Rejection::BadHandshake),
             },
-            State::Open(mut ciphers) => {
-                let length = ciphers.open.open(record).map(|plain| plain.len());
-                let Ok(length) = length else { return self.fail(Rejection::BadHandshake) };
-                record.truncate(length);
-                self.heard = now;
-                self.unproven = false;
-                // Whatever arrives proves that the peer lives; only a pong proves that it hears us, but a pong can
-                // stand in line behind much data.
-                if let Some((_, since)) = &mut self.ping {
-                    *since = now;
-                }
-                self.state = State::Open(ciphers);
-                Step::Record
+            state @ (State::Open(_) | State::Dialling | State::Deciding(_) | State::Over) => {
+                self.state = state;
+                Step::Wait
             }
-            State::Dialling | State::Deciding(_) | State::Over => Step::Wait,
         }
+    }
+
+    fn opened(&mut self, now: Instant, record: &mut Vec<u8>) -> Step {
+        if let State::Open(Some(ciphers)) = &mut self.state {
+            let length = ciphers.open.open(record).map(|plain| plain.len());
+            let Ok(length) = length else { return self.fail(Rejection::BadHandshake) };
+            record.truncate(length);
+        }
+        self.heard(now);
+        Step::Record
+    }
+
+    /// Something authenticated came.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        self.heard = now;
+        self.unproven = false;
+        // Whatever arrives proves that the peer lives; only a pong proves that it hears us, but a pong can stand in line
+        // behind much data.
+        if let Some((_, since)) = &mut self.ping {
+            *since = now;
+        }
+    }
+
+    /// The first thing is still awaited that proves that the other side has the keys.
+    pub(crate) const fn is_unproven(&self) -> bool {
+        self.unproven
+    }
+
+    /// Over datagrams: which message would be taken now.
+    pub(crate) const fn awaits_hello(&self) -> bool {
+        matches!(self.state, State::Hello(_))
+    }
+
+    pub(crate) const fn awaits_intro(&self) -> bool {
+        matches!(self.state, State::Intro(_))
+    }
+
+    pub(crate) const fn round_trip(&self) -> Duration {
+        self.smoothed_rtt
+    }
+
+    /// Packets measured the round trip.
+    pub(crate) const fn measured(&mut self, round: Duration) {
+        self.smoothed_rtt = round;
     }
 
     fn fail(&mut self, why: Rejection) -> Step {
@@ -278,19 +359,16 @@ impl Session {
         &self,
         keys: &Keys,
         rng: &mut Rng,
-        record: &[u8],
+        noise: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Box<Handshake>, Rejection> {
-        let noise = check_first(&keys.peer, record).map_err(|_| Rejection::NotForUs)?;
-        let bind = prologue(keys.network, Carrier::Stream, &keys.peer);
+        let bind = prologue(keys.network, self.carrier, &keys.peer);
         let bad = |_| Rejection::BadHandshake;
         let mut handshake = Handshake::new(Role::Responder, &bind, &keys.key, rng).map_err(bad)?;
         handshake.read(noise).map_err(bad)?;
         let hello =
             Hello { certificate: keys.as_responder, holder: keys.holder, start: keys.start, features: 0 };
-        let mut message = Vec::new();
-        handshake.write(&encode(&hello), &mut message).map_err(bad)?;
-        put_record(out, &message);
+        handshake.write(&encode(&hello), out).map_err(bad)?;
         Ok(Box::new(handshake))
     }
 
@@ -345,12 +423,12 @@ impl Session {
         after: Option<SessionId>,
         secret: Option<[u8; 16]>,
         nickname: Option<Name>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Rejection> {
+    ) -> Result<Proceeded, Rejection> {
         let State::Deciding(mut handshake) = core::mem::replace(&mut self.state, State::Over) else {
             return Err(Rejection::BadHandshake);
         };
         let bad = |_| Rejection::BadHandshake;
+        let mut message = None;
         if self.dialled.is_some() {
             let intro = Intro {
                 certificate: keys.as_initiator,
@@ -361,9 +439,7 @@ impl Session {
                 secret,
                 nickname,
             };
-            let mut message = Vec::new();
-            handshake.write(&encode(&intro), &mut message).map_err(bad)?;
-            put_record(out, &message);
+            handshake.write(&encode(&intro), message.insert(Vec::new())).map_err(bad)?;
         }
         #[allow(unused_mut, reason = "a planted bug is set only in builds that have them")]
         let mut split = handshake.split().map_err(bad)?;
@@ -377,14 +453,28 @@ impl Session {
         }
         self.id = Some(SessionId(id));
         self.deframe.accept_up_to(RECORD_BYTES);
-        self.state = State::Open(Box::new(Ciphers { seal: split.seal, open: split.open }));
-        Ok(())
+        let split = match self.carrier {
+            Carrier::Stream => {
+                self.state = State::Open(Some(Box::new(Ciphers { seal: split.seal, open: split.open })));
+                None
+            }
+            Carrier::Datagram => {
+                self.state = State::Open(None);
+                Some(split)
+            }
+        };
+        Ok(Proceeded { message, split })
     }
 
-    /// Seals `frames[..]`, which a caller built with [`Session::begin_record`], into one record.
+    /// Makes frames that a caller began with [`Session::begin_record`] one record, sealed on a stream.
     pub(crate) fn seal(&mut self, record: &mut Vec<u8>) -> Result<(), Rejection> {
-        let State::Open(ciphers) = &mut self.state else { return Err(Rejection::BadHandshake) };
-        ciphers.seal.seal(record, RECORD_PREFIX).map_err(|_| Rejection::BadHandshake)?;
+        match &mut self.state {
+            State::Open(Some(ciphers)) => {
+                ciphers.seal.seal(record, RECORD_PREFIX).map_err(|_| Rejection::BadHandshake)?;
+            }
+            State::Open(None) => {}
+            _ => return Err(Rejection::BadHandshake),
+        }
         let length = record.len().saturating_sub(RECORD_PREFIX);
         let prefix = u16::try_from(length).map_err(|_| Rejection::BadHandshake)?.to_be_bytes();
         for (to, from) in record.iter_mut().zip(prefix) {
@@ -396,7 +486,7 @@ impl Session {
     /// The name of the key that seals, and how many records it sealed; `None` while the session is not open.
     pub(crate) const fn sealing(&self) -> Option<(u64, u64)> {
         match &self.state {
-            State::Open(ciphers) => Some((ciphers.seal.name(), ciphers.seal.number())),
+            State::Open(Some(ciphers)) => Some((ciphers.seal.name(), ciphers.seal.number())),
             _ => None,
         }
     }
@@ -504,7 +594,8 @@ impl Session {
     }
 }
 
-fn put_record(out: &mut Vec<u8>, message: &[u8]) {
+/// Appends a message with its length.
+pub(crate) fn put_record(out: &mut Vec<u8>, message: &[u8]) {
     let length = u16::try_from(message.len()).unwrap_or(0);
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(message);

@@ -1,9 +1,11 @@
-//! Direct TCP: the addresses of one peer raced with a head start each (RFC 8305), then a backoff, then again.
+//! Direct paths: the addresses of one peer raced, by datagrams and by streams, with a head start each (RFC 8305), then a
+//! backoff, then again.
 
+use crate::api::PathKind;
 use crate::backoff::Backoff;
 use crate::bounded::List;
 use crate::ids::StreamId;
-use crate::limits::{ADDRESSES, PARALLEL_DIALS, SESSION_PROVEN};
+use crate::limits::{ADDRESSES, DIAL_STAGGER, PARALLEL_DIALS, SESSION_PROVEN, TWIN_STAGGER};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use core::net::{IpAddr, SocketAddr};
@@ -20,8 +22,10 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct Dial {
     phase: Phase,
-    left: List<SocketAddr, { 2 * ADDRESSES }>,
+    left: List<(PathKind, SocketAddr), { 4 * ADDRESSES }>,
     running: List<StreamId, PARALLEL_DIALS>,
+    /// Each address is tried by datagrams first, then by a stream.
+    twins: bool,
     backoff: Backoff,
     /// Since when sessions have stood without a break, and how much was acknowledged by then.
     stands: Option<(Instant, u64)>,
@@ -35,6 +39,7 @@ impl Dial {
             phase: Phase::Idle,
             left: List::new(),
             running: List::new(),
+            twins: false,
             backoff: Backoff::default(),
             stands: None,
             proven: false,
@@ -51,27 +56,35 @@ impl Dial {
     }
 
     /// Begins a race over these addresses, in order, each once.
-    pub(crate) fn race(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
+    pub(crate) fn race(&mut self, addresses: impl IntoIterator<Item = SocketAddr>, datagrams: bool) {
         self.left.clear();
         for address in addresses {
-            if !self.left.contains(&address) {
-                // More than fit were never stored.
-                let _surplus = self.left.push(address);
+            if self.left.iter().any(|(_, known)| *known == address) {
+                continue;
             }
+            // More than fit were never stored.
+            if datagrams {
+                let _surplus = self.left.push((PathKind::Datagram, address));
+            }
+            let _surplus = self.left.push((PathKind::Stream, address));
         }
+        self.twins = datagrams;
         self.phase = Phase::Racing;
     }
 
     /// The next address to dial now, if one may be.
-    pub(crate) fn next(&mut self) -> Option<SocketAddr> {
+    pub(crate) fn next(&mut self) -> Option<(PathKind, SocketAddr)> {
         if self.phase != Phase::Racing || self.running.is_full() {
             return None;
         }
         self.left.remove(0)
     }
 
-    pub(crate) fn has_more(&self) -> bool {
-        self.phase == Phase::Racing && !self.left.is_empty()
+    /// The head start over the attempt that comes next, if there is one: short over the other way to the same address.
+    pub(crate) fn stagger(&self) -> Option<Duration> {
+        let (path, _) = self.left.first().filter(|_| self.phase == Phase::Racing)?;
+        let other = *path == PathKind::Stream && self.twins;
+        Some(if other { TWIN_STAGGER } else { DIAL_STAGGER })
     }
 
     pub(crate) fn started(&mut self, stream: StreamId) {
@@ -211,10 +224,10 @@ mod tests {
     fn a_race_tries_every_address_once_and_then_waits() {
         let addresses = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.1:1"].map(|text| text.parse().unwrap());
         let (mut dial, mut rng) = (Dial::new(), Rng::from_seed([1; 32]));
-        dial.race(addresses);
-        assert_eq!(dial.next(), Some(addresses[0]));
+        dial.race(addresses, false);
+        assert_eq!(dial.next(), Some((PathKind::Stream, addresses[0])));
         dial.started(StreamId(2));
-        assert_eq!(dial.next(), Some(addresses[1]));
+        assert_eq!(dial.next(), Some((PathKind::Stream, addresses[1])));
         dial.started(StreamId(4));
         assert_eq!(dial.next(), None);
         dial.ended(StreamId(2));

@@ -8,7 +8,7 @@
 mod reach;
 mod talk;
 
-use crate::api::{AttemptOutcome, ContactChange, Event, PathKind, Rejection, SessionEnd, TicketRefusal};
+use crate::api::{AttemptOutcome, ContactChange, Event, Rejection, SessionEnd, TicketRefusal};
 use crate::assemble::Assembly;
 use crate::bounded::{List, Queue};
 use crate::cx::{Cx, Promise, Removal, Timer};
@@ -309,19 +309,14 @@ impl Peers {
         }
         link.confirmed = true;
         cx.stats.sessions += 1;
-        let (remote, initiator) = (link.remote, link.we_dialled());
+        let (remote, path, initiator) = (link.remote, link.path(), link.we_dialled());
         let Some(peer) = self.map.get_mut(&id) else { return };
         if initiator {
-            cx.event(Event::Attempt {
-                peer: id,
-                remote,
-                path: PathKind::Stream,
-                outcome: AttemptOutcome::Connected,
-            });
+            cx.event(Event::Attempt { peer: id, remote, path, outcome: AttemptOutcome::Connected });
         }
         if !core::mem::replace(&mut peer.connected, true) {
             peer.dial.stands(cx.now, peer.outgoing.acknowledged());
-            cx.event(Event::Connected { peer: id, remote, path: PathKind::Stream, initiator });
+            cx.event(Event::Connected { peer: id, remote, path, initiator });
         }
         cx.timers.cancel(Timer::Dial(id));
         let running = peer.dial.stop();

@@ -1,10 +1,9 @@
 //! The dialling that keeps sessions coming: a race over the addresses of a peer, and a backoff between races.
 
 use super::Peers;
-use crate::api::{AttemptOutcome, DialFailure, Event, PathKind};
+use crate::api::{AttemptOutcome, DialFailure, Event};
 use crate::cx::{Cx, Timer};
 use crate::ids::{PeerId, StreamId};
-use crate::limits::DIAL_STAGGER;
 use crate::links::Links;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -43,7 +42,7 @@ impl Peers {
             return;
         }
         let addresses: Vec<SocketAddr> = peer.addresses().collect();
-        peer.dial.race(addresses);
+        peer.dial.race(addresses, cx.datagrams);
         self.dial_next(cx, links, id);
     }
 
@@ -60,13 +59,13 @@ impl Peers {
     fn dial_next(&mut self, cx: &mut Cx, links: &mut Links, id: PeerId) {
         let Some(peer) = self.map.get_mut(&id) else { return };
         if links.has_room()
-            && let Some(remote) = peer.dial.next()
+            && let Some((path, remote)) = peer.dial.next()
         {
-            let stream = links.dial(cx, id, remote);
+            let stream = links.dial(cx, id, path, remote);
             peer.dial.started(stream);
         }
-        if peer.dial.has_more() {
-            cx.timer(Timer::Dial(id), DIAL_STAGGER);
+        if let Some(after) = peer.dial.stagger() {
+            cx.timer(Timer::Dial(id), after);
         } else if peer.dial.is_lost() {
             let wait = peer.dial.wait(&mut cx.rng);
             self.dial_after(cx, id, wait);
@@ -85,7 +84,7 @@ impl Peers {
         let Some(peer) = self.map.get_mut(&id) else { return };
         peer.dial.ended(stream);
         if let Some(link) = links.get(stream) {
-            cx.event(Event::Attempt { peer: id, remote: link.remote, path: PathKind::Stream, outcome });
+            cx.event(Event::Attempt { peer: id, remote: link.remote, path: link.path(), outcome });
         }
         if peer.dial.is_racing() {
             self.dial_next(cx, links, id);

@@ -2,7 +2,7 @@
 //! have to say and to ask.
 
 use super::{Lookup, Peer, Peers};
-use crate::api::{AttemptOutcome, ContactChange, Event, PathKind, SessionEnd, TicketRefusal};
+use crate::api::{AttemptOutcome, ContactChange, Event, SessionEnd, TicketRefusal};
 use crate::assemble::Whole;
 use crate::bounded::List;
 use crate::cx::{Asked, Cx, Timer, Wanted};
@@ -171,8 +171,7 @@ impl Peers {
         stream: StreamId,
         reason: CloseReason,
     ) {
-        let remote = links.forget(cx, stream).map(|link| link.remote);
-        cx.out.push_back(crate::api::Output::Close { stream, flush: true });
+        let was = links.closed(cx, stream);
         let Some(peer) = self.map.get_mut(&id) else { return };
         let refusal = match reason {
             CloseReason::TicketUnknown => Some(TicketRefusal::Unknown),
@@ -185,13 +184,8 @@ impl Peers {
             | CloseReason::Misbehaved
             | CloseReason::Unsupported => None,
         };
-        if let Some(remote) = remote.filter(|_| refusal.is_some() || reason == CloseReason::Stranger) {
-            cx.event(Event::Attempt {
-                peer: id,
-                remote,
-                path: PathKind::Stream,
-                outcome: AttemptOutcome::Refused,
-            });
+        if let Some((remote, path)) = was.filter(|_| refusal.is_some() || reason == CloseReason::Stranger) {
+            cx.event(Event::Attempt { peer: id, remote, path, outcome: AttemptOutcome::Refused });
         }
         if let (Some(why), ContactState::Pending { secret }) = (refusal, &peer.contact.state)
             && why != TicketRefusal::Full

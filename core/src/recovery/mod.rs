@@ -26,7 +26,6 @@ mod link;
 #[cfg(test)]
 mod tests;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "the session over datagrams will use it"))]
 pub(crate) use acks::AckRanges;
 
 use crate::congestion::{NewReno, Pacer};
@@ -140,16 +139,19 @@ impl<T> Recovery<T> {
         &self.rtt
     }
 
+    #[cfg(test)]
     pub(crate) const fn congestion(&self) -> &NewReno {
         &self.congestion
     }
 
     /// Packets whose payload is still here.
+    #[cfg(test)]
     pub(crate) const fn outstanding(&self) -> usize {
         self.outstanding
     }
 
     /// Losses that turned out to be none.
+    #[cfg(test)]
     pub(crate) const fn spurious(&self) -> u64 {
         self.spurious
     }

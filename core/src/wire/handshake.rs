@@ -24,6 +24,8 @@ const CERTIFICATE_DOMAIN: &str = "peerlink/noise-static/1";
 #[repr(u8)]
 pub(crate) enum Carrier {
     Stream = 0,
+    /// Whatever carries packets that get lost: UDP, or a relay.
+    Datagram = 1,
 }
 
 pub(crate) fn prologue(network: u32, carrier: Carrier, responder: &PeerId) -> Vec<u8> {

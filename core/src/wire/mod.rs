@@ -8,6 +8,7 @@ pub mod frame;
 #[cfg(test)]
 mod golden;
 pub mod handshake;
+pub(crate) mod packet;
 pub mod peer_record;
 
 use alloc::vec::Vec;

@@ -35,6 +35,9 @@ pub struct Side {
     newest: BatchId,
     next_accept: u64,
     pub address: SocketAddr,
+    /// Where its datagrams come from, as others see it, and where it gets them.
+    pub seen: SocketAddr,
+    datagrams: bool,
     /// Everything that went in and came out since the last start, and from what it started.
     pub trace: Vec<String>,
     pub began: (Instant, Disk),
@@ -47,6 +50,66 @@ struct Pipe {
     finished: [bool; 2],
 }
 
+/// What becomes of datagrams.
+pub struct Air {
+    /// When it lands, in which order it left, from where, to where.
+    pub flying: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
+    sent: u64,
+    pub latency: Duration,
+    /// How much longer some take.
+    pub jitter: Duration,
+    /// Of a hundred.
+    pub lost: u64,
+    pub doubled: u64,
+    /// Every datagram that was sent.
+    pub log: Vec<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
+    pub state: u64,
+}
+
+impl Air {
+    fn new() -> Self {
+        Self {
+            flying: BTreeMap::new(),
+            sent: 0,
+            latency: Duration::from_millis(20),
+            jitter: Duration::ZERO,
+            lost: 0,
+            doubled: 0,
+            log: Vec::new(),
+            state: 1,
+        }
+    }
+
+    /// A number below `most` (xorshift: Marsaglia, 2003).
+    pub fn draw(&mut self, most: u64) -> u64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        self.state % most.max(1)
+    }
+
+    pub fn send(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        self.log.push((now, from, to, bytes.to_vec()));
+        let copies =
+            if self.draw(100) < self.lost { 0 } else { 1 + u64::from(self.draw(100) < self.doubled) };
+        for _ in 0..copies {
+            let jitter = self.draw(u64::try_from(self.jitter.as_micros()).unwrap());
+            self.sent += 1;
+            let at = now + self.latency + Duration::from_micros(jitter);
+            self.flying.insert((at, self.sent), (from, to, bytes.to_vec()));
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.flying.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    fn land(&mut self, now: Instant) -> Option<(SocketAddr, SocketAddr, Vec<u8>)> {
+        let entry = self.flying.first_entry().filter(|entry| entry.key().0 <= now)?;
+        Some(entry.remove())
+    }
+}
+
 pub struct Pair {
     pub now: Instant,
     pub sides: [Side; 2],
@@ -56,6 +119,9 @@ pub struct Pair {
     /// Dials are refused.
     pub refuse: bool,
     pub delivered_bytes: u64,
+    /// Datagrams can be sent; set before the sides start.
+    pub datagrams: bool,
+    pub air: Air,
     /// What was written on streams of somebody else, by side and stream, and nobody read yet.
     pub strays: BTreeMap<(usize, StreamId), Vec<u8>>,
 }
@@ -66,6 +132,22 @@ pub fn wall(now: Instant) -> WallClock {
 
 impl Pair {
     pub fn new() -> Self {
+        Self::with(false)
+    }
+
+    /// Two nodes that can reach each other by datagrams alone, and know each other.
+    pub fn met_by_datagrams(seed: u64) -> Self {
+        let mut pair = Self::with(true);
+        pair.refuse = true;
+        pair.air.state = seed.wrapping_mul(2) | 1;
+        pair.introduce();
+        pair.drive_until("both established", |pair| {
+            (0..2).all(|side| pair.count(side, |event| matches!(event, Event::Connected { .. })) > 0)
+        });
+        pair
+    }
+
+    fn with(datagrams: bool) -> Self {
         let side = |n: u8| Side {
             node: None,
             disk: Disk::new(),
@@ -78,6 +160,8 @@ impl Pair {
             newest: BatchId(0),
             next_accept: 1,
             address: SocketAddr::from(([127, 0, 0, 1], 1000 + u16::from(n))),
+            seen: SocketAddr::from(([127, 0, 0, 1], 1000 + u16::from(n))),
+            datagrams,
             trace: Vec::new(),
             began: (Instant::ZERO, Disk::new()),
         };
@@ -88,6 +172,8 @@ impl Pair {
             silent: false,
             refuse: false,
             delivered_bytes: 0,
+            datagrams,
+            air: Air::new(),
             strays: BTreeMap::new(),
         };
         pair.start(ALICE);
@@ -184,6 +270,11 @@ impl Pair {
                 self.handle(side, Input::StreamClosed { stream: pipe.ends[side], why: StreamEnd::Broken });
             }
         }
+    }
+
+    /// What flies is lost.
+    pub fn cut_air(&mut self) {
+        self.air.flying.clear();
     }
 
     /// Only `side` notices that its streams broke.
@@ -312,7 +403,11 @@ impl Pair {
                 }
                 self.handle(side, Input::StreamClosed { stream, why: StreamEnd::Local });
             }
-            Output::Datagram { .. } | Output::ReadReady { .. } => {}
+            Output::Datagram { remote, bytes, .. } => {
+                let from = self.sides[side].seen;
+                self.air.send(self.now, from, remote, &bytes);
+            }
+            Output::ReadReady { .. } => {}
             Output::Persist(batch) => {
                 let this = &mut self.sides[side];
                 assert_eq!(batch.id.0, this.newest.0 + 1, "batches are numbered without holes");
@@ -402,9 +497,16 @@ impl Pair {
     /// Moves bytes as far as budgets allow.
     fn pass(&mut self) -> bool {
         if self.silent {
+            self.air.flying.clear();
             return false;
         }
         let mut busy = false;
+        while let Some((from, to, bytes)) = self.air.land(self.now) {
+            busy = true;
+            if let Some(side) = (0..2).find(|side| self.sides[*side].seen == to) {
+                self.handle(side, Input::Datagram { remote: from, bytes: &bytes });
+            }
+        }
         for at in 0..self.pipes.len() {
             for to in 0..2 {
                 let Some(pipe) = self.pipes.get(at) else { return true };
@@ -481,7 +583,8 @@ impl Pair {
             if done(self) {
                 return;
             }
-            let next = self.sides.iter().filter_map(|side| side.node.as_ref()?.deadline()).min();
+            let next = self.sides.iter().filter_map(|side| side.node.as_ref()?.deadline());
+            let next = next.chain(self.air.next()).min();
             let Some(next) = next else { panic!("nothing is left to happen, and not yet: {what}") };
             assert!(next > self.now, "a deadline that is now must bring an output: {what}");
             self.now = next;
@@ -537,7 +640,8 @@ impl Side {
     fn restore(&self, side: usize) -> Node {
         let (now, disk) = &self.began;
         let seed = [self.starts * 2 + side as u8 + 100; 32];
-        let mut restore = Restore::new(Config::default(), &self.secret, seed);
+        let config = Config { datagrams: self.datagrams, ..Config::default() };
+        let mut restore = Restore::new(config, &self.secret, seed);
         for (key, value) in disk.iter().take_while(|(key, _)| key[0] < record::RESTORE_END) {
             restore.record(key, value).unwrap();
         }

@@ -34,6 +34,7 @@ const FLOORS: [(&[&str], Neighbours); 6] = [
             "assemble",
             "gate",
             "lanes",
+            "parts",
             "cx",
         ],
         Neighbours::Free,

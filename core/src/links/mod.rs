@@ -1,12 +1,17 @@
-//! The table of streams: bytes in and out, one outstanding write each, half-open ones counted and bounded.
+//! The table of links: a session each, on a stream or over datagrams. Bytes in and out, one outstanding write of a stream,
+//! half-open ones counted and bounded.
 
-use crate::api::{Event, Output, Rejection, SessionEnd};
+mod datagrams;
+
+use self::datagrams::{Cookies, Datagrams};
+use crate::api::{Event, Output, PathKind, Rejection, SessionEnd};
 use crate::cx::{Cx, Timer};
 use crate::ids::{Epoch, PeerId, SessionId, StreamId};
-use crate::limits::{DIAL_TIMEOUT, HALF_OPEN, HALF_OPEN_PER_SOURCE, SHUTDOWN_MAX, STREAMS};
+use crate::limits::{DIAL_TIMEOUT, HALF_OPEN, HALF_OPEN_PER_SOURCE, PLAINTEXT_BYTES, SHUTDOWN_MAX, STREAMS};
 use crate::planted::planted;
-use crate::session::{Identified, Keys, Session, Step};
+use crate::session::{Identified, Keys, Session, Step, put_record};
 use crate::wire::frame::{CloseReason, Frame};
+use crate::wire::handshake::Carrier;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -27,14 +32,23 @@ pub(crate) struct Link {
     pub(crate) confirmed: bool,
     pub(crate) have_due: bool,
     pub(crate) record_due: bool,
-    busy: bool,
-    /// Handshake bytes that wait for the carrier.
-    outbound: Vec<u8>,
+    carrier: Carried,
     ending: Option<CloseReason>,
 }
 
+/// What the carrier of a link needs.
+#[derive(Debug)]
+enum Carried {
+    Stream {
+        busy: bool,
+        /// Handshake bytes that wait for the carrier.
+        outbound: Vec<u8>,
+    },
+    Datagrams(Box<Datagrams>),
+}
+
 impl Link {
-    fn new(session: Session, remote: SocketAddr, peer: Option<PeerId>) -> Self {
+    fn new(session: Session, remote: SocketAddr, peer: Option<PeerId>, carrier: Carried) -> Self {
         Self {
             session,
             remote,
@@ -45,19 +59,29 @@ impl Link {
             confirmed: false,
             have_due: false,
             record_due: false,
-            busy: false,
-            outbound: Vec::new(),
+            carrier,
             ending: None,
         }
     }
 
     /// Whether a record can be handed over now.
     pub(crate) fn is_writable(&self) -> bool {
-        self.session.is_open() && !self.busy && self.ending.is_none()
+        let takes = match &self.carrier {
+            Carried::Stream { busy, .. } => !busy,
+            Carried::Datagrams(datagrams) => datagrams.is_writable(PLAINTEXT_BYTES),
+        };
+        self.session.is_open() && takes && self.ending.is_none()
     }
 
     pub(crate) fn we_dialled(&self) -> bool {
         self.session.dialled().is_some()
+    }
+
+    pub(crate) const fn path(&self) -> PathKind {
+        match &self.carrier {
+            Carried::Stream { .. } => PathKind::Stream,
+            Carried::Datagrams(_) => PathKind::Datagram,
+        }
     }
 
     pub(crate) fn is_ending(&self) -> bool {
@@ -79,11 +103,22 @@ pub(crate) struct Links {
     keys: Keys,
     map: BTreeMap<StreamId, Link>,
     next_dial: u64,
+    next_datagrams: u64,
+    /// Sessions over datagrams, by the names that they have here.
+    names: BTreeMap<u32, StreamId>,
+    cookies: Cookies,
 }
 
 impl Links {
     pub(crate) fn new(keys: Keys) -> Self {
-        Self { keys, map: BTreeMap::new(), next_dial: 2 }
+        Self {
+            keys,
+            map: BTreeMap::new(),
+            next_dial: 2,
+            next_datagrams: datagrams::FIRST,
+            names: BTreeMap::new(),
+            cookies: Cookies::default(),
+        }
     }
 
     /// Handshakes name this epoch from now on.
@@ -97,6 +132,14 @@ impl Links {
 
     pub(crate) fn get_mut(&mut self, stream: StreamId) -> Option<&mut Link> {
         self.map.get_mut(&stream)
+    }
+
+    pub(crate) fn sealing(&self, stream: StreamId) -> Option<(u64, u64)> {
+        let link = self.map.get(&stream)?;
+        match &link.carrier {
+            Carried::Stream { .. } => link.session.sealing(),
+            Carried::Datagrams(datagrams) => datagrams.sealing(),
+        }
     }
 
     pub(crate) fn streams(&self) -> impl Iterator<Item = StreamId> + '_ {
@@ -132,14 +175,21 @@ impl Links {
         if self.map.contains_key(&stream) {
             return;
         }
-        self.map.insert(stream, Link::new(Session::accept(cx.now), remote, None));
+        let carrier = Carried::Stream { busy: false, outbound: Vec::new() };
+        let session = Session::accept(Carrier::Stream, cx.now);
+        self.map.insert(stream, Link::new(session, remote, None, carrier));
         self.arm(cx, stream);
     }
 
-    pub(crate) fn dial(&mut self, cx: &mut Cx, peer: PeerId, remote: SocketAddr) -> StreamId {
+    pub(crate) fn dial(&mut self, cx: &mut Cx, peer: PeerId, path: PathKind, remote: SocketAddr) -> StreamId {
+        if path == PathKind::Datagram {
+            return self.dial_datagrams(cx, peer, remote);
+        }
         let stream = StreamId(self.next_dial);
         self.next_dial += 2;
-        self.map.insert(stream, Link::new(Session::dial(peer, cx.now), remote, Some(peer)));
+        let carrier = Carried::Stream { busy: false, outbound: Vec::new() };
+        let session = Session::dial(Carrier::Stream, peer, cx.now);
+        self.map.insert(stream, Link::new(session, remote, Some(peer), carrier));
         cx.out.push_back(Output::Dial { stream, remote, timeout: DIAL_TIMEOUT });
         stream
     }
@@ -147,8 +197,9 @@ impl Links {
     /// A dial succeeded. `false`: not one of ours, or it cannot go on.
     pub(crate) fn connected(&mut self, cx: &mut Cx, stream: StreamId) -> bool {
         let Some(link) = self.map.get_mut(&stream) else { return true };
-        let begun = link.session.connected(&self.keys, &mut cx.rng, cx.now, &mut link.outbound).is_ok();
-        flush_outbound(cx, stream, link);
+        let mut out = Vec::new();
+        let begun = link.session.connected(&self.keys, &mut cx.rng, cx.now, &mut out).is_ok();
+        hand_over(cx, stream, link, out);
         self.arm(cx, stream);
         begun
     }
@@ -169,10 +220,17 @@ impl Links {
             return Read::Nothing;
         }
         loop {
-            match link.session.step(&self.keys, &mut cx.rng, cx.now, record, &mut link.outbound) {
+            let mut out = Vec::new();
+            let step = match &mut link.carrier {
+                Carried::Stream { .. } => {
+                    link.session.step(&self.keys, &mut cx.rng, cx.now, record, &mut out)
+                }
+                Carried::Datagrams(datagrams) => datagrams.step(&mut link.session, &self.keys, cx, record),
+            };
+            match step {
                 Step::Wait => return Read::Nothing,
                 Step::Went => {
-                    flush_outbound(cx, stream, link);
+                    hand_over(cx, stream, link, out);
                     self::arm(cx, stream, link);
                 }
                 Step::Decide(identified) => {
@@ -198,22 +256,32 @@ impl Links {
     ) -> bool {
         let Some(link) = self.map.get_mut(&stream) else { return false };
         let nickname = cx.nickname.clone();
-        let opened = link.session.proceed(&self.keys, after, secret, nickname, &mut link.outbound).is_ok();
-        flush_outbound(cx, stream, link);
-        self::arm(cx, stream, link);
-        if opened {
-            cx.stats.sessions += 1;
-            cx.out.push_back(Output::ReadReady { stream });
+        let Ok(proceeded) = link.session.proceed(&self.keys, after, secret, nickname) else { return false };
+        match (&mut link.carrier, proceeded.split) {
+            (Carried::Datagrams(datagrams), Some(split)) => {
+                datagrams.proceed(cx, &link.session, split, proceeded.message);
+            }
+            _ => {
+                let mut out = Vec::new();
+                if let Some(message) = proceeded.message {
+                    put_record(&mut out, &message);
+                }
+                hand_over(cx, stream, link, out);
+                cx.out.push_back(Output::ReadReady { stream });
+            }
         }
-        opened
+        self::arm(cx, stream, link);
+        cx.stats.sessions += 1;
+        true
     }
 
     // --- write -----------------------------------------------------------------------------------------------
 
     pub(crate) fn written(&mut self, cx: &mut Cx, stream: StreamId) {
         let Some(link) = self.map.get_mut(&stream) else { return };
-        link.busy = false;
-        flush_outbound(cx, stream, link);
+        let Carried::Stream { busy, .. } = &mut link.carrier else { return };
+        *busy = false;
+        hand_over(cx, stream, link, Vec::new());
         if let Some(reason) = link.ending {
             self.end(cx, stream, reason);
         } else if let Some(peer) = link.peer {
@@ -227,10 +295,16 @@ impl Links {
         if link.session.seal(&mut record).is_err() {
             return false;
         }
-        link.busy = !planted!(cx, WrittenBeforeTaken);
-        cx.out.push_back(Output::Write { stream, bytes: Bytes::from(record) });
+        let alive = match &mut link.carrier {
+            Carried::Stream { busy, .. } => {
+                *busy = !planted!(cx, WrittenBeforeTaken);
+                cx.out.push_back(Output::Write { stream, bytes: Bytes::from(record) });
+                true
+            }
+            Carried::Datagrams(datagrams) => datagrams.write(cx, &record),
+        };
         self::arm(cx, stream, link);
-        true
+        alive
     }
 
     // --- end -------------------------------------------------------------------------------------------------
@@ -242,7 +316,18 @@ impl Links {
             self.abort(cx, stream);
             return;
         }
-        if link.busy {
+        if let Carried::Datagrams(datagrams) = &mut link.carrier {
+            if datagrams.is_idle() {
+                datagrams.close(cx, reason);
+                self.forget(cx, stream);
+            } else if link.ending.replace(reason).is_none() {
+                // What was said before should arrive.
+                datagrams.end_by(cx.now + SHUTDOWN_MAX);
+                self.arm(cx, stream);
+            }
+            return;
+        }
+        if let Carried::Stream { busy: true, .. } = &link.carrier {
             if link.ending.replace(reason).is_none() {
                 cx.timer(Timer::Link(stream), SHUTDOWN_MAX);
             }
@@ -258,15 +343,30 @@ impl Links {
     }
 
     pub(crate) fn abort(&mut self, cx: &mut Cx, stream: StreamId) {
-        if self.forget(cx, stream).is_some() {
+        if let Some(link) = self.forget(cx, stream)
+            && link.path() == PathKind::Stream
+        {
             cx.out.push_back(Output::Close { stream, flush: false });
         }
+    }
+
+    /// The peer said goodbye on it. Where it was.
+    pub(crate) fn closed(&mut self, cx: &mut Cx, stream: StreamId) -> Option<(SocketAddr, PathKind)> {
+        let link = self.forget(cx, stream)?;
+        if link.path() == PathKind::Stream {
+            cx.out.push_back(Output::Close { stream, flush: true });
+        }
+        Some((link.remote, link.path()))
     }
 
     /// The stream is over, or given up: nothing about it matters any more.
     pub(crate) fn forget(&mut self, cx: &mut Cx, stream: StreamId) -> Option<Link> {
         cx.timers.cancel(Timer::Link(stream));
-        self.map.remove(&stream)
+        let link = self.map.remove(&stream)?;
+        if let Carried::Datagrams(datagrams) = &link.carrier {
+            self.names.remove(&datagrams.name());
+        }
+        Some(link)
     }
 
     // --- time ------------------------------------------------------------------------------------------------
@@ -280,7 +380,16 @@ impl Links {
     /// The timer of a stream fired. What ended, if it ended.
     pub(crate) fn due(&mut self, cx: &mut Cx, stream: StreamId) -> Option<SessionEnd> {
         let link = self.map.get_mut(&stream)?;
-        if link.ending.is_some() {
+        let late = match &link.carrier {
+            Carried::Stream { .. } => true,
+            Carried::Datagrams(datagrams) => datagrams.is_late(cx.now),
+        };
+        if link.ending.is_some() && late {
+            return Some(SessionEnd::Local);
+        }
+        if let Carried::Datagrams(datagrams) = &mut link.carrier
+            && !datagrams.due(cx, &link.session)
+        {
             return Some(SessionEnd::Local);
         }
         if !link.session.due(cx.now) {
@@ -295,16 +404,23 @@ impl Links {
 }
 
 fn arm(cx: &mut Cx, stream: StreamId, link: &Link) {
-    match link.session.deadline() {
+    let carrier = match &link.carrier {
+        Carried::Stream { .. } => None,
+        Carried::Datagrams(datagrams) => datagrams.deadline(),
+    };
+    match link.session.deadline().into_iter().chain(carrier).min() {
         Some(at) => cx.timers.set(Timer::Link(stream), at),
         None => cx.timers.cancel(Timer::Link(stream)),
     }
 }
 
-fn flush_outbound(cx: &mut Cx, stream: StreamId, link: &mut Link) {
-    if !link.busy && !link.outbound.is_empty() {
-        link.busy = true;
-        cx.out.push_back(Output::Write { stream, bytes: Bytes::from(core::mem::take(&mut link.outbound)) });
+/// Hands bytes of a handshake to a stream, now or when it takes some again.
+fn hand_over(cx: &mut Cx, stream: StreamId, link: &mut Link, bytes: Vec<u8>) {
+    let Carried::Stream { busy, outbound } = &mut link.carrier else { return };
+    outbound.extend(bytes);
+    if !*busy && !outbound.is_empty() {
+        *busy = true;
+        cx.out.push_back(Output::Write { stream, bytes: Bytes::from(core::mem::take(outbound)) });
     }
 }
 
