@@ -46,6 +46,9 @@ pub struct Found {
     pub hairpin: Hairpin,
     /// Whether servers see another address than the client's own.
     pub translated: bool,
+    /// Whether a packet that came too early changes the mapping for its sender ([`super::Unsolicited::ConfirmLocal`]).
+    /// Where each remote endpoint has its own mapping anyway, that is not seen.
+    pub poisoned: bool,
 }
 
 /// Sockets whose ports are compared.
@@ -69,7 +72,8 @@ pub fn classify(vantage: &mut impl Vantage) -> Option<Found> {
     let translated = first.ip() != own.ip();
     let filtering = filtering(vantage)?;
     let ports = follow(vantage)?;
-    Some(Found { mapping, filtering, ports, hairpin: hairpin(vantage), translated })
+    let poisoned = mapping == Mapping::Endpoint && poisoned(vantage)?;
+    Some(Found { mapping, filtering, ports, hairpin: hairpin(vantage), translated, poisoned })
 }
 
 fn filtering(vantage: &mut impl Vantage) -> Option<Filtering> {
@@ -102,12 +106,23 @@ fn follow(vantage: &mut impl Vantage) -> Option<Follow> {
     })
 }
 
+fn poisoned(vantage: &mut impl Vantage) -> Option<bool> {
+    let (socket, _) = vantage.open();
+    let before = vantage.seen(socket, [0, 0])?;
+    let _comes_too_early = vantage.reaches([1, 0], before, socket);
+    Some(vantage.seen(socket, [1, 0])? != before)
+}
+
 fn hairpin(vantage: &mut impl Vantage) -> Hairpin {
     let ((one, own), (other, _)) = (vantage.open(), vantage.open());
     let (Some(seen_one), Some(seen_other)) = (vantage.seen(one, [0, 0]), vantage.seen(other, [0, 0])) else {
         return Hairpin::No;
     };
-    // Both send first, so that no filter is in the way; without translation there is nothing to turn back.
+    // Without translation there is nothing to turn back.
+    if seen_one == own {
+        return Hairpin::No;
+    }
+    // Both send first, so that no filter is in the way.
     let _opens = vantage.turns_back(other, seen_one, one);
     match vantage.turns_back(one, seen_other, other) {
         Some(from) if from == own => Hairpin::InternalSource,

@@ -56,10 +56,11 @@ fn the_named_classes_are_what_their_names_say() {
     assert_eq!(class(Class::Open), Some((M::Endpoint, F::Endpoint, Preserved, false)));
     assert_eq!(class(Class::Cone), Some((M::Endpoint, F::Endpoint, Preserved, true)));
     assert_eq!(class(Class::Adf), Some((M::Endpoint, F::Address, Preserved, true)));
-    // That it is poisonable nobody sees who asks like this.
     for home in [Class::Home, Class::Naiv] {
         assert_eq!(class(home), Some((M::Endpoint, F::AddressPort, Preserved, true)));
     }
+    let poisoned = |class: Class| found(class.cfg(), 5).is_some_and(|found| found.poisoned);
+    assert_eq!(Class::ALL.map(poisoned), Class::ALL.map(|class| class == Class::Naiv));
     assert_eq!(class(Class::Hseq), Some((M::AddressPort, F::AddressPort, Sequence(1), true)));
     assert_eq!(class(Class::Hblk), Some((M::AddressPort, F::AddressPort, Near, true)));
     assert_eq!(class(Class::Hard), Some((M::AddressPort, F::AddressPort, Spread, true)));

@@ -42,10 +42,12 @@ pub(crate) fn times(short: usize, long: usize) -> usize {
     if std::env::var_os("PEERLINK_FAULTS").is_some_and(|value| value == "long") { long } else { short }
 }
 
-/// Says that a fault was made and met, or why it was not, also to whoever reads `faults.log` in the build's `tmp`.
+/// Says that something was done and met, or why it was not, also to whoever reads the log of these tests in the build's
+/// `tmp`: `faults.log`, `nat.log`.
 pub(crate) fn report(line: &str) {
     println!("{line}");
-    let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults.log");
+    let log = concat!(env!("CARGO_CRATE_NAME"), ".log");
+    let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(log);
     let mut log = File::options().create(true).append(true).open(log).unwrap();
     writeln!(log, "{line}").unwrap();
 }
@@ -214,6 +216,12 @@ pub(crate) fn pair(dir: &Path) -> [Person; 2] {
 pub(crate) fn pair_in([alice, bob]: [PathBuf; 2]) -> [Person; 2] {
     let persons = [Person::new("alice", alice), Person::new("bob", bob)];
     let _up = persons.each_ref().map(Person::up);
+    introduce(&persons);
+    persons
+}
+
+/// The first invites the second, while both run: then each is known to the other as `peer`.
+pub(crate) fn introduce(persons: &[Person; 2]) {
     let invite = json!({ "do": "invite", "expires_s": 3600, "addresses": [] });
     let ticket = ask_until(&persons[0].dir, &invite)["ticket"].clone();
     let add = json!({ "do": "add", "ticket": ticket, "name": "peer", "timeout_ms": 30_000 });
@@ -221,7 +229,6 @@ pub(crate) fn pair_in([alice, bob]: [PathBuf; 2]) -> [Person; 2] {
     // The inviter knows the other by a name of its own making.
     let name = ask_until(&persons[0].dir, &json!({ "do": "contacts" }))[0]["name"].clone();
     ask_until(&persons[0].dir, &json!({ "do": "rename", "contact": name, "name": "peer" }));
-    persons
 }
 
 /// Waits until both have everything, as they say themselves.
