@@ -31,6 +31,12 @@ pub(crate) enum Wait {
     Delivered,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Setting {
+    /// How long a message is tried that does not say so itself, as 12h, 30d or 2w; or never
+    Expire,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make a profile (any command does that by itself) and set your nickname
@@ -49,7 +55,7 @@ pub(crate) enum Command {
         /// An address at which others reach you and that this machine cannot know
         #[arg(long, value_name = "HOST:PORT")]
         addr: Vec<String>,
-        /// How long the ticket is good for, as 30m, 12h or 7d
+        /// How long the ticket is good for, as 30m, 12h, 7d or 2w
         #[arg(long, value_name = "TIME")]
         expires: Option<String>,
     },
@@ -100,6 +106,10 @@ pub(crate) enum Command {
         /// How many seconds to wait for delivery
         #[arg(long, value_name = "SECONDS")]
         timeout: Option<u64>,
+        /// Take it back if it is not delivered within this time, as 30m, 12h, 7d or 2w; or never (default: what
+        /// `peerlink config expire` says)
+        #[arg(long, value_name = "TIME")]
+        expire: Option<String>,
         /// Your own id for the message (32 hexadecimal digits): sent again, it is the same message
         #[arg(long, value_name = "ID")]
         id: Option<String>,
@@ -114,7 +124,12 @@ pub(crate) enum Command {
         from: Option<String>,
     },
     /// Talk with a contact
-    Chat { contact: String },
+    Chat {
+        contact: String,
+        /// Take back what you write and is not delivered within this time, as 30m, 12h, 7d or 2w; or never
+        #[arg(long, value_name = "TIME")]
+        expire: Option<String>,
+    },
     /// Show what was said
     History {
         contact: String,
@@ -135,6 +150,12 @@ pub(crate) enum Command {
         /// The whole conversation
         #[arg(long, conflicts_with = "message", required_unless_present = "message")]
         all: bool,
+    },
+    /// Show a setting, or change it
+    Config {
+        #[arg(value_enum)]
+        setting: Option<Setting>,
+        value: Option<String>,
     },
     /// Show what is connected, what waits, and why
     Status,

@@ -47,7 +47,16 @@ struct State {
     pending: BTreeMap<String, String>,
     /// A proof may overtake the answer that tells the name of its message.
     proofs: VecDeque<Proof>,
+    /// So may the word that it expired.
+    early: VecDeque<String>,
+    /// How many expired before they were delivered.
+    expired: usize,
+    /// How many are over, and that is not printed yet.
+    unsaid: usize,
 }
+
+/// What became of own messages: a word, and their texts.
+type Became = Vec<(&'static str, String)>;
 
 /// Own messages on their way.
 #[derive(Debug, Default)]
@@ -61,36 +70,40 @@ impl Pending {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `false`: it is proven already.
-    fn insert(&self, message: &str, text: &str) -> bool {
+    /// What is known of it already, if anything is.
+    fn insert(&self, message: &str, text: &str) -> Option<&'static str> {
         let mut state = self.lock();
         if state.proofs.iter().any(|proof| proof.covers(message)) {
-            return false;
+            return Some("delivered");
+        }
+        if state.early.iter().any(|expired| expired == message) {
+            state.expired += 1;
+            return Some("expired");
         }
         state.pending.insert(message.to_owned(), text.to_owned());
-        true
+        None
     }
 
-    /// Takes out what a proof covers: the texts.
-    fn proven(&self, event: &Value) -> Vec<String> {
+    /// Takes out what a proof covers.
+    fn proven(&self, event: &Value) -> Became {
         let proof = Proof {
             epoch: text(event, "epoch").to_owned(),
             first: number(event, "first"),
             last: number(event, "last"),
         };
         let mut state = self.lock();
-        let taken = state.pending.extract_if(.., |message, _| proof.covers(message)).map(|(_, text)| text);
-        let taken = taken.collect();
+        let taken = state.pending.extract_if(.., |message, _| proof.covers(message));
+        let taken: Became = taken.map(|(_, text)| ("delivered", text)).collect();
+        state.unsaid += taken.len();
         if state.proofs.len() >= PROOFS {
             state.proofs.pop_front();
         }
         state.proofs.push_back(proof);
-        self.changed.notify_all();
         taken
     }
 
     /// A message has another name from now on.
-    fn renamed(&self, old: &str, new: &str) -> Vec<String> {
+    fn renamed(&self, old: &str, new: &str) -> Became {
         let mut state = self.lock();
         if let Some(text) = state.pending.remove(old) {
             state.pending.insert(new.to_owned(), text);
@@ -98,30 +111,50 @@ impl Pending {
         Vec::new()
     }
 
-    /// A message was taken back: nobody waits for it.
-    fn dropped(&self, message: &str) -> Vec<String> {
-        self.lock().pending.remove(message);
-        self.changed.notify_all();
-        Vec::new()
+    /// A message was taken back, or expired: nobody waits for it.
+    fn over(&self, message: &str, became: &str) -> Became {
+        let mut state = self.lock();
+        let taken = state.pending.remove(message);
+        let became = match became {
+            "delivered" => "delivered",
+            "expired" => {
+                state.expired += usize::from(taken.is_some());
+                if taken.is_none() {
+                    if state.early.len() >= PROOFS {
+                        state.early.pop_front();
+                    }
+                    state.early.push_back(message.to_owned());
+                }
+                "expired"
+            }
+            _ => "taken back",
+        };
+        state.unsaid += usize::from(taken.is_some());
+        taken.map(|text| (became, text)).into_iter().collect()
     }
 
-    /// Takes out what the store says is delivered: events may have been missed.
-    fn reconcile(&self, history: &[Value]) -> Vec<String> {
-        let delivered = history.iter().filter(|entry| text(entry, "state") == "delivered");
+    /// Takes out what the store says is over: events may have been missed.
+    fn reconcile(&self, history: &[Value]) -> Became {
+        let over = history.iter().filter(|entry| text(entry, "state") != "queued");
+        over.flat_map(|entry| self.over(text(entry, "message"), text(entry, "state"))).collect()
+    }
+
+    /// So many that are over were printed.
+    fn said(&self, count: usize) {
         let mut state = self.lock();
-        let taken = delivered.filter_map(|entry| state.pending.remove(text(entry, "message"))).collect();
+        state.unsaid = state.unsaid.saturating_sub(count);
         self.changed.notify_all();
-        taken
     }
 
     fn left(&self) -> usize {
         self.lock().pending.len()
     }
 
-    /// Waits until nothing is pending; whether that came true.
+    /// Waits until nothing is pending, and all that was is printed; whether that came true.
     fn wait(&self, within: Duration) -> bool {
-        let waited = self.changed.wait_timeout_while(self.lock(), within, |state| !state.pending.is_empty());
-        waited.unwrap_or_else(PoisonError::into_inner).0.pending.is_empty()
+        let open = |state: &mut State| !state.pending.is_empty() || state.unsaid > 0;
+        let waited = self.changed.wait_timeout_while(self.lock(), within, open);
+        !open(&mut waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 }
 
@@ -133,19 +166,32 @@ type Print = Box<dyn FnMut(String) + Send>;
 struct Talk {
     profile: Profile,
     contact: String,
+    /// How long what is written is tried.
+    expire: Option<String>,
     pending: Arc<Pending>,
     json: bool,
     /// The user left: whatever comes from now on is nobody's business.
     left: Arc<AtomicBool>,
 }
 
-pub(crate) fn run(profile: &Profile, contact: String, json: bool) -> Result<(), Fault> {
+pub(crate) fn run(
+    profile: &Profile,
+    contact: String,
+    expire: Option<String>,
+    json: bool,
+) -> Result<(), Fault> {
     let terminal = !json && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     // Through pipes, what is unread comes as messages; on a terminal, as a part of what was said before.
     let what = What { contact: Some(contact.clone()), unread: !terminal, ..What::default() };
     let follow = Follow::start(profile, what)?;
-    let talk =
-        Talk { profile: profile.clone(), contact, pending: Arc::default(), json, left: Arc::default() };
+    let talk = Talk {
+        profile: profile.clone(),
+        contact,
+        expire,
+        pending: Arc::default(),
+        json,
+        left: Arc::default(),
+    };
     let result = if terminal { talk.on_terminal(follow) } else { talk.through_pipes(follow) };
     talk.left.store(true, Ordering::SeqCst);
     crate::host::shut_down_running();
@@ -210,10 +256,10 @@ impl Talk {
                 continue;
             }
             let kind = text(&event, "kind").to_owned();
-            let proven = match kind.as_str() {
+            let became = match kind.as_str() {
                 "delivered" => self.pending.proven(&event),
                 "reissued" => self.pending.renamed(text(&event, "old"), text(&event, "new")),
-                "dropped" => self.pending.dropped(text(&event, "message")),
+                "dropped" => self.pending.over(text(&event, "message"), text(&event, "state")),
                 // Another node than before, or events that were missed.
                 "listening" | "lagged" if std::mem::replace(&mut begun, true) => match self.history(PAGE) {
                     Ok(history) => self.pending.reconcile(&history),
@@ -229,6 +275,7 @@ impl Talk {
                     object.insert("v".into(), json!(1));
                 }
                 print(event.to_string());
+                self.pending.said(became.len());
                 continue;
             }
             let contact = visible(text(&event, "contact"), false);
@@ -238,15 +285,19 @@ impl Talk {
                 "disconnected" => {
                     print(format!("       ({contact} is gone: {})", visible(text(&event, "detail"), false)));
                 }
+                // It is named below.
+                "dropped" if !became.is_empty() => {}
                 _ => {
                     if let Some(notice) = notice(&event) {
                         print(format!("       {notice}"));
                     }
                 }
             }
-            for text in proven {
-                print(format!("       [delivered] {}", shortened(&text)));
+            let over = became.len();
+            for (became, text) in became {
+                print(format!("       [{became}] {}", shortened(&text)));
             }
+            self.pending.said(over);
         }
     }
 
@@ -259,6 +310,7 @@ impl Talk {
             contact: self.contact.clone(),
             text: body.to_owned(),
             message_id: Some(data_encoding::HEXLOWER.encode(&id)),
+            expire: self.expire.clone(),
             wait: "delivered".to_owned(),
             timeout_ms: u64::try_from(AT_ONCE.as_millis()).unwrap_or(u64::MAX),
         };
@@ -272,8 +324,10 @@ impl Talk {
             }
         };
         let mut state = text(&value, "state").to_owned();
-        if state != "delivered" && !self.pending.insert(text(&value, "message"), body) {
-            "delivered".clone_into(&mut state);
+        if state == "queued"
+            && let Some(known) = self.pending.insert(text(&value, "message"), body)
+        {
+            known.clone_into(&mut state);
             value["state"] = json!(state);
         }
         Ok((value, state))
@@ -333,10 +387,14 @@ impl Talk {
                 line(&format!("       [{state}] {}", shortened(&body)));
             }
         }
-        if self.pending.wait(WAIT) {
+        let waited = self.pending.wait(WAIT);
+        let (left, expired) = (self.pending.left(), self.pending.lock().expired);
+        if waited && expired == 0 {
             return Ok(());
         }
-        let left = self.pending.left();
+        if waited {
+            return Err(Fault::new(Code::NotReached, format!("{expired} expired before delivery")));
+        }
         Err(Fault::new(
             Code::NotReached,
             format!("{left} not delivered yet; kept, and sent when peerlink next runs (peerlink up)"),
@@ -353,13 +411,21 @@ mod tests {
         let pending = Pending::default();
         let proof = json!({ "epoch": "aa", "first": 2, "last": 3 });
         assert!(pending.proven(&proof).is_empty());
-        assert!(!pending.insert("aa:2", "early"));
-        assert!(pending.insert("aa:4", "late"));
-        assert!(pending.insert("bb:3", "of another epoch"));
+        assert_eq!(pending.insert("aa:2", "early"), Some("delivered"));
+        assert_eq!(pending.insert("aa:4", "late"), None);
+        assert_eq!(pending.insert("bb:3", "of another epoch"), None);
         assert!(!pending.wait(Duration::ZERO));
-        assert_eq!(pending.proven(&json!({ "epoch": "aa", "first": 4, "last": 4 })), ["late"]);
+        let proof = json!({ "epoch": "aa", "first": 4, "last": 4 });
+        assert_eq!(pending.proven(&proof), [("delivered", "late".to_owned())]);
         let history = [json!({ "message": "bb:3", "state": "delivered" })];
-        assert_eq!(pending.reconcile(&history), ["of another epoch"]);
+        assert_eq!(pending.reconcile(&history), [("delivered", "of another epoch".to_owned())]);
+        assert_eq!(pending.insert("cc:1", "too late"), None);
+        assert_eq!(pending.over("cc:1", "expired"), [("expired", "too late".to_owned())]);
+        assert!(pending.over("cc:2", "expired").is_empty());
+        assert_eq!(pending.insert("cc:2", "too late as well"), Some("expired"));
+        assert_eq!(pending.lock().expired, 2);
+        assert!(!pending.wait(Duration::ZERO), "they are not printed");
+        pending.said(3);
         assert!(pending.wait(Duration::ZERO));
     }
 }

@@ -1,6 +1,6 @@
 //! One function for each command of the command line.
 
-use crate::args::{Args, Command, Wait};
+use crate::args::{Args, Command, Setting, Wait};
 use crate::client::Session;
 use crate::fault::{Code, Fault};
 use crate::limits::{HISTORY_LAST, INVITE_EXPIRES, SMALL_FILE_BYTES, WAIT};
@@ -82,11 +82,24 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
             )
         }
         Command::Verify { contact, yes, no } => verify(&profile, contact, yes, no, json),
-        Command::Send { contact, text, stdin, wait, timeout, id } => {
-            send(&profile, contact, body(text, stdin)?, wait, timeout, id, json)
+        Command::Send { contact, text, stdin, wait, timeout, expire, id } => {
+            crate::span::expire(expire.as_deref())?;
+            let within = timeout.map_or(WAIT, Duration::from_secs);
+            let request = Request::Send {
+                contact,
+                text: body(text, stdin)?,
+                message_id: id,
+                expire,
+                wait: if wait == Wait::Queued { "queued" } else { "delivered" }.to_owned(),
+                timeout_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+            };
+            send(&profile, request, wait, within, json)
         }
         Command::Listen { after, from } => listen(&profile, after, from, json),
-        Command::Chat { contact } => crate::chat::run(&profile, contact, json),
+        Command::Chat { contact, expire } => {
+            crate::span::expire(expire.as_deref())?;
+            crate::chat::run(&profile, contact, expire, json)
+        }
         Command::History { contact, last } => history(&profile, contact, last.unwrap_or(HISTORY_LAST), json),
         Command::Cancel { contact, message } => {
             let value = call(&profile, Request::Cancel { contact, message })?;
@@ -101,6 +114,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
             };
             done(json, value, words)
         }
+        Command::Config { setting, value } => config(&profile, setting, value, json),
         Command::Status => status(&profile, json),
         Command::Up { listen } => up(&profile, listen, json),
         Command::Repair => crate::repair::run(&profile, json),
@@ -145,25 +159,8 @@ fn id(profile: &Profile, json: bool) -> Result<(), Fault> {
     done(json, json!({ "peer": peer }), &peer)
 }
 
-/// `30m`, `12h`, `7d`, or seconds.
-fn parse_time(text: &str) -> Result<Duration, Fault> {
-    let bad = || Fault::usage(format!("{text:?} is no time: write 30m, 12h or 7d"));
-    let (digits, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
-        Some(digits) => (digits, text.chars().next_back().unwrap_or('s')),
-        None => (text, 's'),
-    };
-    let seconds = match unit {
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        _ => 1u64,
-    };
-    let count: u64 = digits.parse().map_err(|_| bad())?;
-    count.checked_mul(seconds).filter(|seconds| *seconds > 0).map(Duration::from_secs).ok_or_else(bad)
-}
-
 fn invite(profile: &Profile, hosts: &[String], expires: Option<&str>, json: bool) -> Result<(), Fault> {
-    let expires = expires.map(parse_time).transpose()?.unwrap_or(INVITE_EXPIRES);
+    let expires = expires.map(crate::span::parse).transpose()?.unwrap_or(INVITE_EXPIRES);
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for host in hosts {
         let found = host
@@ -354,46 +351,61 @@ fn body(text: Option<String>, stdin: bool) -> Result<String, Fault> {
     String::from_utf8(bytes).map_err(|_| Fault::usage("the message is not UTF-8 text; nothing was sent"))
 }
 
-fn send(
-    profile: &Profile,
-    contact: String,
-    text_: String,
-    wait: Wait,
-    timeout: Option<u64>,
-    id: Option<String>,
-    json: bool,
-) -> Result<(), Fault> {
+fn send(profile: &Profile, request: Request, wait: Wait, within: Duration, json: bool) -> Result<(), Fault> {
     let mut session = Session::open(profile)?;
-    let within = timeout.map_or(WAIT, Duration::from_secs);
-    let request = Request::Send {
-        contact,
-        text: text_,
-        message_id: id,
-        wait: if wait == Wait::Queued { "queued" } else { "delivered" }.to_owned(),
-        timeout_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
-    };
     let value = session.client.call(request)?;
     let state = text(&value, "state").to_owned();
     let detail = text(&value, "detail").to_owned();
     if json {
         ndjson(value);
-    } else if state == "delivered" {
-        line("delivered");
+    } else if state != "queued" {
+        line(&state);
     } else if session.host.is_some() {
         line("queued, will be sent when peerlink next runs (peerlink up)");
     } else {
         line("queued");
     }
-    if state == "delivered" || wait == Wait::Queued {
-        return Ok(());
-    }
-    Err(Fault::new(
-        Code::NotReached,
-        format!(
+    let words = match state.as_str() {
+        "expired" => format!("it expired before it was delivered ({detail}); it is not sent any more"),
+        "cancelled" => "it was taken back before it was delivered".to_owned(),
+        "queued" if wait == Wait::Delivered => format!(
             "not delivered within {} s ({detail}); it is kept and sent as soon as possible",
             within.as_secs()
         ),
-    ))
+        _ => return Ok(()),
+    };
+    Err(Fault::new(Code::NotReached, words))
+}
+
+fn config(
+    profile: &Profile,
+    setting: Option<Setting>,
+    value: Option<String>,
+    json: bool,
+) -> Result<(), Fault> {
+    if let Some(value) = &value {
+        crate::span::parse_or_never(value)?;
+    }
+    let changed = value.is_some();
+    let expire = value.filter(|_| setting == Some(Setting::Expire));
+    let settings = call(profile, Request::Config { expire })?;
+    if json {
+        ndjson(settings);
+        return Ok(());
+    }
+    let after = settings.get("expire_s").and_then(Value::as_u64).map(Duration::from_secs);
+    match after {
+        None if changed => line("Messages are tried until they are delivered."),
+        Some(after) if changed => {
+            let after = crate::span::spoken(after);
+            line(&format!(
+                "Messages that you write from now on are taken back if they are not delivered within {after}."
+            ));
+        }
+        None => line("expire  never"),
+        Some(after) => line(&format!("expire  {}", crate::span::spoken(after))),
+    }
+    Ok(())
 }
 
 fn listen(profile: &Profile, after: Option<u64>, from: Option<String>, json: bool) -> Result<(), Fault> {

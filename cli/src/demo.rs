@@ -124,6 +124,7 @@ impl Story {
     fn write(&mut self, wait: &str) -> Result<String, Fault> {
         self.sent += 1;
         let request = Request::Send {
+            expire: None,
             contact: "Bob".into(),
             text: format!("message {}", self.sent),
             message_id: None,

@@ -195,6 +195,7 @@ impl Hub {
             | Event::Reissued { .. }
             | Event::SecondCopy { .. }
             | Event::Dropped { .. }
+            | Event::Expired { .. }
             | Event::DropFailed { .. }
             | Event::ConversationDeleted { .. }
             | Event::InviteStored { .. }

@@ -34,6 +34,8 @@ pub(crate) const TAKE_OVER: Duration = Duration::from_secs(10);
 pub(crate) const RETRY: Duration = Duration::from_millis(50);
 /// How long an invitation is good for unless told otherwise.
 pub(crate) const INVITE_EXPIRES: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Longest time that a user may set for anything.
+pub(crate) const LONGEST_SPAN: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// A node that lets a front end wait this long for its first answer cannot serve.
 pub(crate) const HELLO: Duration = Duration::from_secs(5);
 /// Front ends are accepted again this long after the system had no room for one.

@@ -18,6 +18,7 @@ mod repair;
 mod service;
 mod show;
 mod signals;
+mod span;
 mod stream;
 mod talk;
 

@@ -43,6 +43,9 @@ pub(crate) enum Request {
         text: String,
         /// The caller's own id (32 hexadecimal digits): sending it again is the same message.
         message_id: Option<String>,
+        /// How long it is tried, as `7d`, or `never`; without, as the profile says.
+        #[serde(default)]
+        expire: Option<String>,
         /// `"queued"` or `"delivered"`.
         wait: String,
         timeout_ms: u64,
@@ -62,6 +65,11 @@ pub(crate) enum Request {
         message: Option<String>,
     },
     Status,
+    /// The settings; with `expire`, that one is changed before: `7d`, or `never`.
+    Config {
+        #[serde(default)]
+        expire: Option<String>,
+    },
     Nickname {
         nickname: Option<String>,
     },

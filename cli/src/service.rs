@@ -6,7 +6,7 @@ use crate::hub::{Hub, Note};
 use crate::limits::DURABLE;
 use crate::proto::Request;
 use bytes::Bytes;
-use peerlink_core::api::{Command, ContactChange, Event, Refusal, TicketRefusal};
+use peerlink_core::api::{Command, ContactChange, Event, Expire, Refusal, TicketRefusal};
 use peerlink_core::bounded::List;
 use peerlink_core::identity::safety_number;
 use peerlink_core::ids::{CallerId, MessageRef, Name, PeerId};
@@ -16,7 +16,6 @@ use peerlink_core::time::WallClock;
 use peerlink_drivers::Handle;
 use peerlink_storage::{ContactInfo, Message, ReadError, Reader, State};
 use serde_json::{Value, json};
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -107,12 +106,15 @@ impl Service {
                 self.change(Command::Block { peer: info.peer, blocked }, info.peer, change)
             }
             Request::Verify { contact, mark } => self.verify(&contact, mark),
-            Request::Send { contact, text, message_id, wait, timeout_ms } => {
-                self.send(&contact, text, message_id.as_deref(), &wait, Duration::from_millis(timeout_ms))
+            Request::Send { contact, text, message_id, expire, wait, timeout_ms } => {
+                let (id, expire) = (message_id.as_deref(), crate::span::expire(expire.as_deref())?);
+                let within = (wait == "delivered").then_some(Duration::from_millis(timeout_ms));
+                self.send(&contact, text, id, expire, within)
             }
             Request::History { contact, last } => self.history(&contact, last),
             Request::Cancel { contact, message } => self.cancel(&contact, message.as_deref()),
             Request::Delete { contact, message } => self.delete(&contact, message.as_deref()),
+            Request::Config { expire } => self.config(expire.as_deref()),
             Request::Status => self.status(),
             Request::Nickname { nickname } => {
                 let nickname = nickname.as_deref().map(parse_name).transpose()?;
@@ -153,6 +155,14 @@ impl Service {
         };
         watch.wait(DURABLE, done)?.ok_or_else(not_durable)?;
         Ok(json!({}))
+    }
+
+    fn config(&self, expire: Option<&str>) -> Result<Value, Fault> {
+        if let Some(expire) = expire {
+            self.profile_change(Command::SetExpire { after: crate::span::parse_or_never(expire)? })?;
+        }
+        let expire = self.reader.profile()?.and_then(|profile| profile.expire_ms);
+        Ok(json!({ "expire_s": expire.map(|milliseconds| milliseconds / 1000) }))
     }
 
     fn nickname(&self) -> Result<Option<Name>, Fault> {
@@ -338,13 +348,14 @@ impl Service {
 
     // --- messages --------------------------------------------------------------------------------------------
 
+    /// Writes a message. With `within`, waits so long for what becomes of it.
     fn send(
         &self,
         contact: &str,
         text: String,
         id: Option<&str>,
-        wait: &str,
-        within: Duration,
+        expire: Expire,
+        within: Option<Duration>,
     ) -> Result<Value, Fault> {
         let info = self.find(contact)?;
         let caller = match id {
@@ -357,48 +368,51 @@ impl Service {
         };
         let peer = info.peer;
         let watch = self.watch();
-        self.command(Command::Send { peer, caller, fresh: id.is_none(), body: Bytes::from(text) })?;
+        let body = Bytes::from(text);
+        self.command(Command::Send { peer, caller, fresh: id.is_none(), expire, body })?;
+        let known = || self.by_caller(&info, caller);
         let queued = watch.wait(DURABLE, |event| match event {
-            Some(Event::Queued { peer: who, caller: what, message, delivered, .. })
+            Some(Event::Queued { peer: who, caller: what, message, duplicate, .. })
                 if *who == peer && *what == caller =>
             {
-                Some(Ok((*message, *delivered)))
+                let state = if *duplicate { known().map(|(_, state)| state) } else { None };
+                Some(Ok((*message, state.unwrap_or(State::Queued))))
             }
             Some(Event::SendFailed { peer: who, caller: what, why }) if *who == peer && *what == caller => {
                 Some(Err(*why))
             }
             Some(_) => None,
-            None => self.by_caller(&info, caller).map(Ok),
+            None => known().map(Ok),
         })?;
-        let (message, mut delivered) = queued.ok_or_else(not_durable)?.map_err(refusal)?;
-        // It gets another name if it turns out that this store was rolled back.
-        let message = Cell::new(message);
-        if wait == "delivered" && !delivered {
-            delivered = watch
-                .wait(within, |event| match event {
-                    Some(Event::Reissued { peer: who, old, new }) => {
-                        if *who == peer && *old == message.get() {
-                            message.set(*new);
-                        }
-                        None
-                    }
-                    Some(Event::Delivered { peer: who, epoch, first, last }) => {
-                        let covers = *who == peer
-                            && *epoch == message.get().epoch
-                            && (*first..=*last).contains(&message.get().seq);
-                        covers.then_some(())
-                    }
-                    Some(_) => None,
-                    None => self.by_caller(&info, caller).filter(|(_, delivered)| *delivered).map(|_| ()),
-                })?
-                .is_some();
+        let (mut message, mut state) = queued.ok_or_else(not_durable)?.map_err(refusal)?;
+        if let Some(within) = within.filter(|_| state == State::Queued) {
+            let became = watch.wait(within, |event| match event {
+                // It gets another name if it turns out that this store was rolled back.
+                Some(Event::Reissued { peer: who, old, new }) if *who == peer && *old == message => {
+                    message = *new;
+                    None
+                }
+                Some(Event::Delivered { peer: who, epoch, first, last }) => {
+                    let covers =
+                        *who == peer && *epoch == message.epoch && (*first..=*last).contains(&message.seq);
+                    covers.then_some(State::Delivered)
+                }
+                Some(Event::Expired { peer: who, message: what }) => {
+                    (*who == peer && *what == message).then_some(State::Expired)
+                }
+                Some(Event::Dropped { peer: who, message: what, cancelled: true }) => {
+                    (*who == peer && *what == message).then_some(State::Cancelled)
+                }
+                Some(_) => None,
+                None => known().map(|(_, state)| state).filter(|state| *state != State::Queued),
+            })?;
+            state = became.unwrap_or(State::Queued);
         }
-        let state = if delivered { "delivered" } else { "queued" };
         Ok(json!({
             "contact": info.contact.petname,
-            "message": message.get().to_string(),
+            "message": message.to_string(),
             "message_id": caller.to_string(),
-            "state": state,
+            "state": state_word(state),
             "detail": self.hub.link(&peer).describe(),
         }))
     }
@@ -406,7 +420,19 @@ impl Service {
     fn cancel(&self, contact: &str, message: Option<&str>) -> Result<Value, Fault> {
         let info = self.find(contact)?;
         let message = match message {
-            Some(message) => parse_message(message)?,
+            Some(message) => {
+                let message = parse_message(message)?;
+                let known = self.reader.message(info.contact.conversation, message)?;
+                match known.map(|known| known.state) {
+                    Some(State::Expired) => {
+                        return Err(Fault::new(Code::Refused, "it expired before it was delivered"));
+                    }
+                    Some(State::Cancelled) => {
+                        return Err(Fault::new(Code::Refused, "it is taken back already"));
+                    }
+                    Some(State::Queued | State::Delivered | State::Received) | None => message,
+                }
+            }
             None => {
                 let said = self.reader.latest(info.contact.conversation, crate::limits::PAGE)?;
                 let waits = said.iter().rev().find(|said| said.mine && said.state == State::Queued);
@@ -455,9 +481,9 @@ impl Service {
         Ok(json!({ "message": message.to_string(), "state": done }))
     }
 
-    fn by_caller(&self, info: &ContactInfo, caller: CallerId) -> Option<(MessageRef, bool)> {
+    fn by_caller(&self, info: &ContactInfo, caller: CallerId) -> Option<(MessageRef, State)> {
         let message = self.reader.by_caller(info.contact.conversation, caller).ok()??;
-        Some((message.message, message.state == State::Delivered))
+        Some((message.message, message.state))
     }
 
     fn history(&self, contact: &str, last: usize) -> Result<Value, Fault> {
@@ -521,21 +547,24 @@ impl Service {
     }
 }
 
-pub(crate) fn message_json(message: &Message, contact: &str) -> Value {
-    let state = match message.state {
+const fn state_word(state: State) -> &'static str {
+    match state {
         State::Queued => "queued",
         State::Delivered => "delivered",
         State::Cancelled => "cancelled",
         State::Expired => "expired",
         State::Received => "received",
-    };
+    }
+}
+
+pub(crate) fn message_json(message: &Message, contact: &str) -> Value {
     json!({
         "contact": contact,
         "mine": message.mine,
         "message": message.message.to_string(),
         "message_id": message.caller.to_string(),
         "text": String::from_utf8_lossy(&message.body),
-        "state": state,
+        "state": state_word(message.state),
         "claimed_ms": message.claimed.0,
         "arrival": message.arrival,
         "missing_before": message.missing_before,

@@ -68,7 +68,8 @@ pub(crate) fn message(message: &Value, now: u64) -> String {
     let time = time(number("claimed_ms"), now);
     let body = match text("taken_away") {
         "" => visible(text("text"), true),
-        "cancelled" | "expired" => "(taken back)".to_owned(),
+        "cancelled" => "(taken back)".to_owned(),
+        "expired" => "(taken back: it was not delivered in time)".to_owned(),
         why => format!("({})", visible(why, false)),
     };
     if message.get("mine").and_then(Value::as_bool) == Some(true) {
@@ -91,6 +92,9 @@ pub(crate) fn notice(event: &Value) -> Option<String> {
             "(WARNING: another copy of this profile is writing to {contact}. Use only one, and make a new profile for \
              the other.)"
         )),
+        "dropped" if text("state") == "expired" => {
+            Some(format!("(A message to {contact} expired before it was delivered.)"))
+        }
         "gone" => Some(format!("(Some messages of {contact} are gone on that side and will not come.)")),
         _ => None,
     }

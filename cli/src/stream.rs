@@ -196,6 +196,9 @@ impl Service {
                 let state = if *cancelled { "cancelled" } else { "deleted" };
                 (peer, json!({ "kind": "dropped", "message": message.to_string(), "state": state }))
             }
+            Event::Expired { peer, message } => {
+                (peer, json!({ "kind": "dropped", "message": message.to_string(), "state": "expired" }))
+            }
             Event::ConversationDeleted { peer } => (peer, json!({ "kind": "conversation_deleted" })),
             Event::ContactChanged { peer, change: ContactChange::Established } => {
                 (peer, json!({ "kind": "contact" }))

@@ -87,7 +87,7 @@ fn profiles_that_cannot_be_used() {
     std::fs::set_permissions(&identity, std::fs::Permissions::from_mode(0o600)).unwrap();
     let format = alice.path.join("store/format");
     let known = std::fs::read_to_string(&format).unwrap();
-    std::fs::write(&format, known.replace('2', "9")).unwrap();
+    std::fs::write(&format, known.replace(|digit: char| digit.is_ascii_digit(), "9")).unwrap();
     alice.run(&["status"]).fails(8, "format 9");
     std::fs::write(&format, "nonsense").unwrap();
     alice.run(&["contacts"]).fails(8, "damaged");

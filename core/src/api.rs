@@ -83,10 +83,12 @@ pub struct Page {
 pub enum Command {
     /// Write a message. Answered by `Event::Queued` when it is durable. With `fresh`, the caller vouches that it drew
     /// `caller` at random just now; without, the id is looked up first, and an old one answers with its old message.
+    /// `expire`: how long it is tried.
     Send {
         peer: PeerId,
         caller: CallerId,
         fresh: bool,
+        expire: Expire,
         body: Bytes,
     },
     /// Store an invitation. Answered by `Event::InviteStored` when it is durable: then the ticket may be shown.
@@ -140,6 +142,11 @@ pub enum Command {
     SetNickname {
         nickname: Option<Name>,
     },
+    /// How long messages are tried that do not say so themselves, from now on; `None`: without end. Answered by
+    /// `Event::ProfileChanged`.
+    SetExpire {
+        after: Option<Duration>,
+    },
     /// Addresses for the peer record that the machine cannot know.
     Advertise {
         addresses: List<SocketAddr, ADDRESSES>,
@@ -150,6 +157,16 @@ pub enum Command {
     },
     /// Make everything durable, close every session in good order, then `Event::Stopped`.
     Shutdown,
+}
+
+/// How long a message is tried. It is over by the profile's own count of time, and only if nothing proved until then that
+/// the message was delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expire {
+    /// As the profile says.
+    Default,
+    Never,
+    After(Duration),
 }
 
 /// A refused request, whole, and why.
@@ -324,6 +341,12 @@ pub enum Event {
         message: MessageRef,
         /// Taken back before it was delivered; otherwise deleted here alone.
         cancelled: bool,
+    },
+    /// The time that the user had set for an own message is over, and nothing proves that it was delivered: it is taken
+    /// back. If it was delivered all the same, the proof of that wins.
+    Expired {
+        peer: PeerId,
+        message: MessageRef,
     },
     /// A message that was to be taken away cannot be read from the store.
     DropFailed {

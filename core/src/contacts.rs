@@ -11,7 +11,7 @@ use crate::profile::Own;
 use crate::record::{Contact, ContactState, Conversation, Invite, Key, Record as _};
 use crate::session::Identified;
 use crate::ticket::{Ticket, TicketSecret};
-use crate::time::WallClock;
+use crate::time::{WallClock, millis};
 use alloc::string::{String, ToString as _};
 
 impl Peers {
@@ -57,7 +57,10 @@ impl Peers {
             Command::Delete { peer, message } => {
                 unknown(peer).or_else(|| self.drop_refusal(peer, *message, false))
             }
-            Command::SetNickname { .. } | Command::Advertise { .. } | Command::Shutdown => None,
+            Command::SetNickname { .. }
+            | Command::SetExpire { .. }
+            | Command::Advertise { .. }
+            | Command::Shutdown => None,
         }
     }
 
@@ -85,9 +88,11 @@ impl Peers {
     /// Carries out a command that nothing speaks against.
     pub(crate) fn command(&mut self, cx: &mut Cx, links: &mut Links, own: &mut Own, command: Command) {
         match command {
-            Command::Send { peer, caller, fresh: true, body } => self.append(cx, peer, caller, body),
-            Command::Send { peer, caller, fresh: false, body } => {
-                self.look_up(peer, caller, body);
+            Command::Send { peer, caller, fresh: true, expire, body } => {
+                self.append(cx, peer, caller, expire, body);
+            }
+            Command::Send { peer, caller, fresh: false, expire, body } => {
+                self.look_up(peer, caller, expire, body);
                 cx.touch(peer);
             }
             Command::Invite { secret, expires } => self.invite(cx, secret, expires),
@@ -122,6 +127,12 @@ impl Peers {
             Command::SetNickname { nickname } => {
                 own.profile.nickname.clone_from(&nickname);
                 cx.nickname = nickname;
+                own.write(cx);
+                cx.promise_event(Event::ProfileChanged);
+            }
+            Command::SetExpire { after } => {
+                own.profile.expire_ms = after.map(millis);
+                cx.expire = after;
                 own.write(cx);
                 cx.promise_event(Event::ProfileChanged);
             }

@@ -1,7 +1,8 @@
 //! What every machine of a node shares while one call runs: the time, randomness, identity, the batch that is being
 //! built, the gate, the timers, and the way out.
 
-use crate::api::{Batch, Event, KeyRange, Output, Refusal, Stats};
+use crate::age::AgeCount;
+use crate::api::{Batch, Event, Expire, KeyRange, Output, Refusal, Stats};
 use crate::gate::Gate;
 use crate::identity::Identity;
 use crate::ids::{
@@ -9,9 +10,9 @@ use crate::ids::{
 };
 use crate::limits::{BATCHES, LOADS, UNPERSISTED_BYTES};
 use crate::planted::planted;
-use crate::record::{Counters, Dropped, Key, KeyBytes};
+use crate::record::{Counters, Dropped, Key, KeyBytes, Lived, Record as _};
 use crate::rng::Rng;
-use crate::time::{Duration, Instant, WallClock};
+use crate::time::{Age, Duration, Instant, WallClock};
 use crate::timers::Timers;
 use crate::wire::frame::{Closed, HaveFeed};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,6 +34,8 @@ pub(crate) enum Timer {
     Shutdown,
     /// The own peer record grows old.
     Record,
+    /// The next message expires.
+    Expiry,
 }
 
 /// What an outbox asks for.
@@ -77,6 +80,8 @@ pub(crate) struct Removal {
     pub(crate) mine: bool,
     pub(crate) message: MessageRef,
     pub(crate) why: Dropped,
+    /// What led to it, if its time was over.
+    pub(crate) expires: Option<Age>,
 }
 
 /// What an inbox asks for.
@@ -108,6 +113,8 @@ pub(crate) enum Asked {
     },
     /// A message whose body goes.
     Drop(Removal),
+    /// What expires next.
+    Expiry,
     /// A page of a conversation that is being deleted.
     Erase {
         peer: PeerId,
@@ -116,6 +123,7 @@ pub(crate) enum Asked {
     Caller {
         peer: PeerId,
         caller: CallerId,
+        expire: Expire,
         body: Bytes,
     },
 }
@@ -159,6 +167,9 @@ pub(crate) struct Cx {
     pub(crate) counters: Counters,
     counters_dirty: bool,
     wall: (Instant, WallClock),
+    age: AgeCount,
+    /// How long a message is tried that does not say so itself.
+    pub(crate) expire: Option<Duration>,
     pub(crate) next_conversation: u32,
     pub(crate) next_feed: u32,
     next_batch: u64,
@@ -201,6 +212,8 @@ impl Cx {
             counters: Counters::default(),
             counters_dirty: false,
             wall: (Instant::ZERO, WallClock(0)),
+            age: AgeCount::new(None, Instant::ZERO, WallClock(0)),
+            expire: None,
             next_conversation: 1,
             next_feed: 1,
             next_batch: 1,
@@ -235,6 +248,42 @@ impl Cx {
 
     pub(crate) fn set_wall(&mut self, wall: WallClock) {
         self.wall = (self.now, wall);
+        self.age.wall_is(self.now, wall);
+    }
+
+    /// This is a start, `lived` is what the store says of the life before it.
+    pub(crate) fn start_at(&mut self, now: Instant, wall: WallClock, lived: Option<Lived>) {
+        self.now = now;
+        self.age = AgeCount::new(lived, now, wall);
+        self.set_wall(wall);
+    }
+
+    /// How long this profile has lived, by its own count.
+    pub(crate) fn age(&self) -> Age {
+        self.age.age(self.now)
+    }
+
+    /// Writes down how long that is.
+    pub(crate) fn put_age(&mut self) {
+        let lived = self.age.store(self.now, self.wall());
+        self.put(&Key::Lived, lived.encode());
+    }
+
+    /// Writes it down if it was not for a while.
+    pub(crate) fn put_stale_age(&mut self) {
+        if self.age.is_stale(self.now) {
+            self.put_age();
+        }
+    }
+
+    /// When a message that is written now expires.
+    pub(crate) fn expires(&self, expire: Expire) -> Option<Age> {
+        let after = match expire {
+            Expire::Default => self.expire,
+            Expire::Never => None,
+            Expire::After(after) => Some(after),
+        };
+        after.map(|after| self.age() + after)
     }
 
     pub(crate) fn peer(&self) -> PeerId {
@@ -372,9 +421,10 @@ impl Cx {
         }
         if self.counters_dirty {
             self.counters_dirty = false;
-            let counters = crate::record::Record::encode(&self.counters);
+            let counters = self.counters.encode();
             self.put(&Key::Counters, counters);
         }
+        self.put_stale_age();
         let id = self.batch();
         self.next_batch += 1;
         self.stats.batches += 1;

@@ -19,6 +19,10 @@ impl Peers {
             return Some(Refusal::Busy);
         }
         let peer = self.map.get(peer)?;
+        // What is being taken away, or issued again, is about to be another entry than the store has.
+        if peer.is_moving(message) {
+            return Some(Refusal::Busy);
+        }
         match peer.outgoing.place(message) {
             Some((_, true)) if cancel => Some(Refusal::Delivered),
             Some(_) => None,
@@ -29,7 +33,7 @@ impl Peers {
 
     /// Takes a message away that nothing speaks against.
     pub(crate) fn drop_message(&mut self, cx: &mut Cx, id: PeerId, message: MessageRef) {
-        let Some(peer) = self.map.get(&id) else { return };
+        let Some(peer) = self.map.get_mut(&id) else { return };
         let own = peer.outgoing.place(message);
         let (feed, mine, why) = match own {
             Some((feed, false)) => (feed, true, Dropped::Cancelled { settled: false }),
@@ -39,8 +43,10 @@ impl Peers {
                 None => return,
             },
         };
+        peer.dropping.insert((feed, message.seq));
+        let seq = message.seq;
         let _room_was_checked =
-            self.drops.push(Removal { peer: id, feed, seq: message.seq, mine, message, why });
+            self.drops.push(Removal { peer: id, feed, seq, mine, message, why, expires: None });
         cx.touch(id);
     }
 
@@ -79,22 +85,42 @@ impl Peers {
 
     pub(crate) fn drop_loaded(&mut self, cx: &mut Cx, drop: &Removal, page: Option<&Page>) {
         let Some(peer) = self.map.get_mut(&drop.peer) else { return };
-        let Some((seq, entry)) = entries(page).next().filter(|(seq, _)| *seq == drop.seq) else {
+        peer.dropping.remove(&(drop.feed, drop.seq));
+        cx.touch(drop.peer);
+        let found = entries(page).next().filter(|(seq, _)| *seq == drop.seq).map(|(_, entry)| entry);
+        if drop.expires.is_some() {
+            return self.overdue_loaded(cx, drop, found);
+        }
+        let Some(entry) = found.filter(|_| !drop.mine || peer.outgoing.holds(drop.feed, drop.seq)) else {
             return cx.event(Event::DropFailed { peer: drop.peer, message: drop.message });
         };
         if drop.mine {
-            let delivered = peer.outgoing.find(drop.feed, seq).is_some_and(|(_, delivered)| delivered);
+            let delivered = peer.outgoing.find(drop.feed, drop.seq).is_some_and(|(_, delivered)| delivered);
+            if !delivered && entry.dropped.is_some_and(Dropped::is_withdrawn) {
+                // It was taken back already, and what is known of that stays.
+                let (peer, message) = (drop.peer, drop.message);
+                return cx.promise_event(Event::Dropped { peer, message, cancelled: true });
+            }
             // It may have been delivered while it was looked up: then it is too late to take it back.
             let why = if delivered { Dropped::Deleted } else { drop.why };
-            peer.outgoing.drop_body(cx, drop.feed, seq, entry, why);
+            peer.outgoing.drop_body(cx, drop.feed, drop.seq, entry, why);
         } else {
-            peer.inbox.drop_body(cx, drop.feed, seq, entry);
+            peer.inbox.drop_body(cx, drop.feed, drop.seq, entry);
         }
-        cx.touch(drop.peer);
     }
 }
 
 impl Peer {
+    /// What the store has of this message may be another in a moment.
+    fn is_moving(&self, message: MessageRef) -> bool {
+        let place = self.outgoing.place(message).map(|(feed, _)| feed);
+        let moves = place.is_some_and(|feed| !self.outgoing.holds(feed, message.seq));
+        let place = place.or_else(|| self.inbox.place(message));
+        moves
+            || self.erasing.is_some()
+            || place.is_some_and(|feed| self.dropping.contains(&(feed, message.seq)))
+    }
+
     /// Begins, or begins again, what the conversation's record says.
     fn erase(&mut self) {
         let Some(upto) = self.conversation.erase else { return };
@@ -105,7 +131,7 @@ impl Peer {
 
     /// The next page to erase.
     pub(crate) fn wants_erase(&self) -> Option<KeyRange> {
-        let erasing = self.erasing.as_ref().filter(|erasing| !erasing.asked)?;
+        let erasing = self.erasing.as_ref().filter(|erasing| !erasing.asked && self.dropping.is_empty())?;
         let (feed, _) = *erasing.feeds.first()?;
         let page = u32::try_from(PAGE_BYTES).unwrap_or(u32::MAX);
         let key = |seq| Key::Entry { feed, seq };
@@ -152,6 +178,9 @@ impl Peer {
         };
         let Some(order) = order else { return };
         hide(cx, &order, &entry, mine);
+        if mine {
+            self.outgoing.unexpire(cx, feed, seq, entry.expires);
+        }
         let delivered = self.outgoing.find(feed, seq).is_some_and(|(_, delivered)| delivered);
         if mine && !delivered {
             if entry.dropped.is_none() {

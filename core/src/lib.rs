@@ -37,6 +37,7 @@ pub mod trace;
 pub mod wire;
 
 // Floor 2: mechanisms.
+mod age;
 mod assemble;
 mod backoff;
 #[cfg_attr(not(test), expect(dead_code, reason = "relays will limit rates with it"))]
@@ -63,6 +64,7 @@ mod session;
 // Floor 4: tables.
 mod contacts;
 mod erase;
+mod expire;
 mod links;
 mod outgoing;
 mod peers;

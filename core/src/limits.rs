@@ -161,6 +161,8 @@ pub const UNPERSISTED_BYTES: usize = 8 * 1024 * 1024;
 pub const PROMISES: usize = 65_536;
 /// Sends whose caller's id is being looked up.
 pub const LOOKUPS: usize = 256;
+/// Messages that expire at a time: the next are looked for when these are done.
+pub const EXPIRED_AT_ONCE: usize = 64;
 /// Questions to storage under way: in all, and for one peer.
 pub const LOADS: usize = 16;
 /// Bytes of one answered page.
@@ -201,6 +203,12 @@ pub const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 pub const SESSION_RECORDS: u64 = 1 << 32;
 /// By how much the numbers of the own peer records leap after a rollback: more than are made in a life of moving about.
 pub const RECORD_LEAP: u64 = 1 << 20;
+/// A pause between two starts of which only the wall clock knows is believed to be this long at most.
+pub const PAUSE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The count of the profile's age is stored again with what is written this long after it was stored.
+pub const LIVED_EVERY: Duration = Duration::from_secs(60);
+/// While a message waits that is to expire, the store is looked at and the count is stored this often.
+pub const EXPIRY_LOOK: Duration = Duration::from_secs(3600);
 /// A peer record is renewed this long before it expires.
 pub const RECORD_LIFETIME: Duration = Duration::from_secs(72 * 3600);
 

@@ -109,6 +109,7 @@ impl Node {
             keys.planted = cx.planted;
         }
         own.write(&mut cx);
+        cx.put_age();
         cx.promise(Promise::Ready);
         Self {
             cx,
@@ -158,7 +159,10 @@ impl Node {
             }
             Input::PersistFailed { batch: _ } => self.store_failed(),
             Input::Loaded { load, answer } => self.loaded(load, &answer),
-            Input::WallClock(wall) => self.cx.set_wall(wall),
+            Input::WallClock(wall) => {
+                self.cx.set_wall(wall);
+                self.peers.set_expiry(&mut self.cx);
+            }
             Input::LocalAddresses(addresses) => {
                 if self.own.local_addresses(&mut self.cx, addresses) {
                     self.links.moved(&mut self.cx);
@@ -321,6 +325,7 @@ impl Node {
                 Timer::Retry(peer) => self.peers.retry_due(&mut self.cx, peer),
                 Timer::Overlap(peer) => self.peers.overlap_over(&mut self.cx, &mut self.links, peer),
                 Timer::Record => self.own.renew(&mut self.cx, true),
+                Timer::Expiry => self.peers.expiry_due(&mut self.cx),
                 Timer::Shutdown => {
                     let late: Vec<StreamId> = self.links.streams().collect();
                     for stream in late {

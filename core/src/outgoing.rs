@@ -12,11 +12,24 @@ use crate::limits::{CREDIT_BYTES, EPOCHS, OPEN_EPOCHS};
 use crate::outbox::{Draft, Outbox};
 use crate::planted::planted;
 use crate::record::{Dropped, Entry, EpochLink, Feed, Head, Key, OrderKey, Place};
-use crate::time::Duration;
+use crate::time::{Age, Duration};
 use crate::wire::entry::{Author, Gone};
 use crate::wire::frame::{Closed, Have, HaveFeed};
 use alloc::vec::Vec;
 use bytes::Bytes;
+
+/// What is known of an entry that was to expire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expiring {
+    /// It is being issued again under another number.
+    Moves,
+    /// It is not there any more.
+    Gone,
+    Here {
+        message: MessageRef,
+        delivered: bool,
+    },
+}
 
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -172,6 +185,7 @@ impl Outgoing {
         &mut self,
         cx: &mut Cx,
         caller: CallerId,
+        expires: Option<Age>,
         body: Bytes,
         lamport: u64,
         seen: &[Head],
@@ -183,6 +197,7 @@ impl Outgoing {
             body_len: u32::try_from(body.len()).unwrap_or(u32::MAX),
             body,
             dropped: None,
+            expires,
             replaces: None,
             lamport,
         };
@@ -334,6 +349,7 @@ impl Outgoing {
         let Some(old) = self.earlier.get_mut(at) else { return false };
         let Some((seq, entry, shown)) = old.next_to_reissue() else { return false };
         let (epoch, was, caller) = (old.feed().epoch, entry.lamport, entry.caller);
+        let expires = entry.expires;
         let new = if let Some(shown) = shown {
             // It came back already under another name.
             let place = Place { feed: shown.feed, seq: shown.seq }.encode();
@@ -348,12 +364,13 @@ impl Outgoing {
                 body_hash: entry.body_hash,
                 body_len: entry.body_len,
                 dropped: entry.dropped,
+                expires,
                 lamport,
             };
             let seq = self.current.append(cx, draft, &[], link);
             MessageRef { epoch: self.current.feed().epoch, seq }
         };
-        old.reissued(cx, seq, was);
+        old.reissued(cx, seq, was, expires);
         cx.promise_event(Event::Reissued { peer: self.peer, old: MessageRef { epoch, seq }, new });
         cx.unsaved.insert(self.peer);
         self.resume(cx);
@@ -370,6 +387,42 @@ impl Outgoing {
     pub(crate) fn settle_withdrawn(&mut self, cx: &mut Cx) {
         if self.in_session {
             self.all_mut().for_each(|outbox| outbox.settle_withdrawn(cx));
+        }
+    }
+
+    /// Holds back what comes next in a session and whose time is over.
+    pub(crate) fn hold_overdue(&mut self, cx: &Cx) -> Option<(FeedNo, u64, Age)> {
+        let held = self.all_mut().filter_map(|outbox| {
+            let (seq, at) = outbox.hold_overdue(cx)?;
+            Some((outbox.no(), seq, at))
+        });
+        // Every one of them must know, and one is enough to do: the others are held until their turn comes.
+        held.last()
+    }
+
+    /// What is known of an entry of this feed that was to expire; `None`: the feed is not here.
+    pub(crate) fn expiring(&self, feed: FeedNo, seq: u64) -> Option<Expiring> {
+        let outbox = self.all().find(|outbox| outbox.no() == feed)?;
+        Some(if outbox.has_fork() {
+            Expiring::Moves
+        } else if seq > outbox.feed().head {
+            Expiring::Gone
+        } else {
+            let message = MessageRef { epoch: outbox.feed().epoch, seq };
+            Expiring::Here { message, delivered: outbox.is_delivered(seq) }
+        })
+    }
+
+    /// Whether an entry of this feed is there, and stays where it is.
+    pub(crate) fn holds(&self, feed: FeedNo, seq: u64) -> bool {
+        let outbox = self.all().find(|outbox| outbox.no() == feed);
+        outbox.is_some_and(|outbox| !outbox.has_fork() && seq <= outbox.feed().head)
+    }
+
+    /// An entry of this feed does not expire any more.
+    pub(crate) fn unexpire(&self, cx: &mut Cx, feed: FeedNo, seq: u64, expires: Option<Age>) {
+        if let Some(outbox) = self.all().find(|outbox| outbox.no() == feed) {
+            outbox.unexpire(cx, seq, expires);
         }
     }
 

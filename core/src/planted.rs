@@ -41,6 +41,10 @@ pub enum Planted {
     RollbackOvertaken,
     RestoredShownAsNew,
     EpochsWithoutEnd,
+    /// What is proven to be delivered expires all the same.
+    ExpiredThoughDelivered,
+    /// What was to expire is not looked for after a start.
+    ExpiryForgotten,
 }
 
 #[cfg(peerlink_planted)]

@@ -9,19 +9,21 @@
 //! | `Invite` | hash of the secret | [`Invite`] | contacts |
 //! | `Conversation` | number | [`Conversation`] | every batch that stores entries |
 //! | `Feed` | number | [`Feed`] | every batch that moves a head or a cursor |
+//! | `Lived` | – | [`Lived`] | start, and now and then a batch that is written anyway |
 //! | `Entry` | feed, seq | [`Entry`] | once an entry |
 //! | `Order` | conversation, lamport, author rank, epoch, seq | [`Place`] | once an entry |
 //! | `Arrival` | arrival number | [`Place`] | once a received entry |
 //! | `Caller` | conversation, caller's id | [`Place`] | once an own entry |
 //! | `Shown` | conversation, hash of what was replaced | [`Shown`] | once an entry that replaces another |
+//! | `Expiry` | when, feed, seq | [`Place`] | once an own entry that expires; gone when it did, or was delivered |
 //!
-//! Integers in keys are big-endian, so that byte order is their order. Tables up to `Feed` restore a node; the rest
+//! Integers in keys are big-endian, so that byte order is their order. Tables up to `Lived` restore a node; the rest
 //! is history, read by page.
 
 use crate::bounded::List;
 use crate::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, InviteId, Name, PeerId, Tag};
 use crate::limits::{ADDRESSES, ENTRY_HEADS, KEY_BYTES, RANGES, SHORT_BYTES};
-use crate::time::WallClock;
+use crate::time::{Age, WallClock};
 use bytes::Bytes;
 use core::net::SocketAddr;
 use serde::de::DeserializeOwned;
@@ -30,7 +32,8 @@ use serde::{Deserialize, Serialize};
 /// Version of every stored record and of the whole store.
 /// 2: an entry names the place of what it replaces beside its hash, and says why its body is gone; a feed says how far
 /// it was issued again, a conversation how far it is being deleted.
-pub const FORMAT: u8 = 2;
+/// 3: an own entry says when it expires, a profile how long it tries a message; it counts how long it has lived.
+pub const FORMAT: u8 = 3;
 /// Sealing id of a record that is not encrypted.
 pub const NOT_SEALED: u8 = 0;
 
@@ -62,11 +65,13 @@ pub enum Table {
     Invite = 4,
     Conversation = 5,
     Feed = 6,
+    Lived = 7,
     Entry = 0x10,
     Order = 0x11,
     Arrival = 0x12,
     Caller = 0x13,
     Shown = 0x14,
+    Expiry = 0x15,
 }
 
 /// Keys from the first to this one (exclusive) are what [`crate::Restore`] wants to see, in order.
@@ -81,11 +86,27 @@ pub enum Key {
     Invite(InviteId),
     Conversation(ConversationNo),
     Feed(FeedNo),
-    Entry { feed: FeedNo, seq: u64 },
+    Lived,
+    Entry {
+        feed: FeedNo,
+        seq: u64,
+    },
     Order(OrderKey),
     Arrival(u64),
-    Caller { conversation: ConversationNo, caller: CallerId },
-    Shown { conversation: ConversationNo, hash: EntryHash },
+    Caller {
+        conversation: ConversationNo,
+        caller: CallerId,
+    },
+    Shown {
+        conversation: ConversationNo,
+        hash: EntryHash,
+    },
+    /// That an own entry expires at `at`.
+    Expiry {
+        at: Age,
+        feed: FeedNo,
+        seq: u64,
+    },
 }
 
 /// Where an entry stands in its conversation: an order that both sides compute alike from what is authenticated.
@@ -123,11 +144,13 @@ impl Key {
             Self::Invite(_) => Table::Invite,
             Self::Conversation(_) => Table::Conversation,
             Self::Feed(_) => Table::Feed,
+            Self::Lived => Table::Lived,
             Self::Entry { .. } => Table::Entry,
             Self::Order(_) => Table::Order,
             Self::Arrival(_) => Table::Arrival,
             Self::Caller { .. } => Table::Caller,
             Self::Shown { .. } => Table::Shown,
+            Self::Expiry { .. } => Table::Expiry,
         }
     }
 
@@ -141,7 +164,7 @@ impl Key {
         };
         put(&[self.table() as u8]);
         match self {
-            Self::Profile | Self::Counters => {}
+            Self::Profile | Self::Counters | Self::Lived => {}
             Self::Contact(peer) => put(peer.as_bytes()),
             Self::Invite(id) => put(&id.0),
             Self::Conversation(no) => put(&no.0.to_be_bytes()),
@@ -166,6 +189,11 @@ impl Key {
                 put(&conversation.0.to_be_bytes());
                 put(&hash.0);
             }
+            Self::Expiry { at, feed, seq } => {
+                put(&at.0.to_be_bytes());
+                put(&feed.0.to_be_bytes());
+                put(&seq.to_be_bytes());
+            }
         }
         out
     }
@@ -189,6 +217,7 @@ impl Key {
             4 => Self::Invite(InviteId(part(&mut rest)?)),
             5 => Self::Conversation(ConversationNo(u32::from_be_bytes(part(&mut rest)?))),
             6 => Self::Feed(FeedNo(u32::from_be_bytes(part(&mut rest)?))),
+            7 => Self::Lived,
             0x10 => Self::Entry {
                 feed: FeedNo(u32::from_be_bytes(part(&mut rest)?)),
                 seq: u64::from_be_bytes(part(&mut rest)?),
@@ -208,6 +237,11 @@ impl Key {
             0x14 => Self::Shown {
                 conversation: ConversationNo(u32::from_be_bytes(part(&mut rest)?)),
                 hash: EntryHash(part(&mut rest)?),
+            },
+            0x15 => Self::Expiry {
+                at: Age(u64::from_be_bytes(part(&mut rest)?)),
+                feed: FeedNo(u32::from_be_bytes(part(&mut rest)?)),
+                seq: u64::from_be_bytes(part(&mut rest)?),
             },
             _ => return Err(CorruptRecord::Key),
         };
@@ -272,6 +306,7 @@ record!(Contact);
 record!(Invite);
 record!(Conversation);
 record!(Feed);
+record!(Lived);
 record!(Entry);
 record!(Shown);
 
@@ -287,6 +322,18 @@ pub struct Profile {
     /// `seq` and addresses of the newest own peer record.
     pub record_seq: u64,
     pub record_addresses: List<SocketAddr, ADDRESSES>,
+    /// For how many milliseconds of the profile's age a message is tried that does not say so itself; `None`: without end.
+    pub expire_ms: Option<u64>,
+}
+
+/// How long the profile has lived, by its own count, when this was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lived {
+    pub age: Age,
+    /// How many milliseconds of the age are there on the word of a wall clock alone, and may be taken back.
+    pub believed_ms: u64,
+    /// What the wall clock said.
+    pub wall: WallClock,
 }
 
 /// What rises with every batch that stores something received.
@@ -464,6 +511,8 @@ pub struct Entry {
     pub recovered: bool,
     /// Why there is no body, if it is gone.
     pub dropped: Option<Dropped>,
+    /// Own, and not to be tried any more from this age of the profile on.
+    pub expires: Option<Age>,
     /// Hash and length of the body.
     pub body_hash: EntryHash,
     pub body_len: u32,

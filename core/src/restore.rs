@@ -9,10 +9,10 @@ use crate::peers::{Peer, Peers};
 use crate::planted::planted;
 use crate::profile::Own;
 use crate::record::{
-    Contact, Conversation, CorruptRecord, Counters, Feed, Invite, Key, Profile, Record as _,
+    Contact, Conversation, CorruptRecord, Counters, Feed, Invite, Key, Lived, Profile, Record as _,
 };
 use crate::rng::Rng;
-use crate::time::{Instant, WallClock};
+use crate::time::{Duration, Instant, WallClock};
 use alloc::collections::BTreeMap;
 
 /// Collects what was stored, then starts. Records with keys before [`crate::record::RESTORE_END`] are given in any
@@ -27,6 +27,7 @@ pub struct Restore {
     seed: [u8; 32],
     profile: Option<Profile>,
     counters: Counters,
+    lived: Option<Lived>,
     contacts: BTreeMap<PeerId, Contact>,
     invites: BTreeMap<InviteId, Invite>,
     conversations: BTreeMap<ConversationNo, Conversation>,
@@ -43,6 +44,7 @@ impl Restore {
             seed,
             profile: None,
             counters: Counters::default(),
+            lived: None,
             contacts: BTreeMap::new(),
             invites: BTreeMap::new(),
             conversations: BTreeMap::new(),
@@ -58,6 +60,7 @@ impl Restore {
         match Key::decode(key)? {
             Key::Profile => self.profile = Some(Profile::decode(value)?),
             Key::Counters => self.counters = Counters::decode(value)?,
+            Key::Lived => self.lived = Some(Lived::decode(value)?),
             Key::Contact(peer) => {
                 self.contacts.insert(peer, Contact::decode(value)?);
             }
@@ -70,7 +73,12 @@ impl Restore {
             Key::Feed(no) => {
                 self.feeds.insert(no, Feed::decode(value)?);
             }
-            Key::Entry { .. } | Key::Order(_) | Key::Arrival(_) | Key::Caller { .. } | Key::Shown { .. } => {}
+            Key::Entry { .. }
+            | Key::Order(_)
+            | Key::Arrival(_)
+            | Key::Caller { .. }
+            | Key::Shown { .. }
+            | Key::Expiry { .. } => {}
         }
         Ok(())
     }
@@ -95,14 +103,15 @@ impl Restore {
         {
             cx.planted = self.config.planted;
         }
-        cx.now = now;
-        cx.set_wall(wall);
+        cx.start_at(now, wall, self.lived);
         cx.nickname.clone_from(&profile.nickname);
+        cx.expire = profile.expire_ms.map(Duration::from_millis);
         cx.counters = self.counters;
         cx.next_conversation = self.conversations.keys().next_back().map_or(1, |no| no.0 + 1);
         cx.next_feed = self.feeds.keys().next_back().map_or(1, |no| no.0 + 1);
         let mut peers = Peers::new();
         peers.invites = core::mem::take(&mut self.invites);
+        peers.expiries.look = !planted!(cx, ExpiryForgotten);
         self.peers(&mut cx, &mut peers)?;
         Ok(Node::start(cx, peers, Own::new(profile)))
     }
@@ -141,5 +150,6 @@ fn new_profile(rng: &mut Rng) -> Profile {
         advertised: List::new(),
         record_seq: 0,
         record_addresses: List::new(),
+        expire_ms: None,
     }
 }

@@ -65,6 +65,34 @@ impl fmt::Display for Instant {
 )]
 pub struct WallClock(pub u64);
 
+/// Milliseconds that a profile has lived, by its own count ([`crate::record::Lived`]): what the user's own deadlines are
+/// measured with. It goes on across starts, and back only where it had been led astray by a wall clock.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, serde::Serialize, serde::Deserialize,
+)]
+pub struct Age(pub u64);
+
+impl Add<Duration> for Age {
+    type Output = Self;
+    fn add(self, rhs: Duration) -> Self {
+        Self(self.0.saturating_add(millis(rhs)))
+    }
+}
+
+impl Age {
+    /// Time from `earlier` on; zero if that is later.
+    #[must_use]
+    pub const fn saturating_since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Whole milliseconds of a time.
+#[must_use]
+pub fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,8 +17,8 @@
 //! trace like the profile it was taken from.
 
 use crate::api::{
-    Answer, AttemptOutcome, Batch, Command, ContactChange, DialFailure, Event, Input, KeyRange, Output, Page,
-    PathKind, Refusal, Rejection, SessionEnd, StreamEnd, TicketRefusal,
+    Answer, AttemptOutcome, Batch, Command, ContactChange, DialFailure, Event, Expire, Input, KeyRange,
+    Output, Page, PathKind, Refusal, Rejection, SessionEnd, StreamEnd, TicketRefusal,
 };
 use crate::record::Kind;
 use crate::ticket::Ticket;
@@ -313,7 +313,7 @@ lines!(Input<'a> {
 });
 
 lines!(Command {
-    "send" = Send { peer, caller, fresh, body },
+    "send" = Send { peer, caller, fresh, expire, body },
     "invite" = Invite { secret, expires },
     "add" = Add { ticket, petname },
     "rename" = Rename { peer, petname },
@@ -325,6 +325,7 @@ lines!(Command {
     "delete_conversation" = DeleteConversation { peer },
     "mark_read" = MarkRead { peer, ordinal },
     "set_nickname" = SetNickname { nickname },
+    "set_expire" = SetExpire { after },
     "advertise" = Advertise { addresses },
     "reach" = Reach { peer },
     "shutdown" = Shutdown,
@@ -354,6 +355,7 @@ lines!(Event {
     "reissued" = Reissued { peer, old, new },
     "second_copy" = SecondCopy { peer, epoch },
     "dropped" = Dropped { peer, message, cancelled },
+    "expired" = Expired { peer, message },
     "drop_failed" = DropFailed { peer, message },
     "conversation_deleted" = ConversationDeleted { peer },
     "invite_stored" = InviteStored { secret },
@@ -376,6 +378,7 @@ words!(DialFailure {
     "local" = Local,
 });
 words!(StreamEnd { "finished" = Finished, "broken" = Broken, "local" = Local, });
+words!(Expire { "default" = Default, "never" = Never, "after" = After(time), });
 words!(Answer { "page" = Page(page), "damaged" = Damaged, });
 words!(Refusal {
     "unknown_contact" = UnknownContact,

@@ -4,7 +4,7 @@ mod pair;
 
 use bytes::Bytes;
 use pair::{ALICE, BOB, Pair, caller};
-use peerlink_core::api::{Command, ContactChange, Event, Input, Refusal, TicketRefusal};
+use peerlink_core::api::{Command, ContactChange, Event, Expire, Input, Refusal, TicketRefusal};
 use peerlink_core::bounded::List;
 use peerlink_core::ids::Name;
 use peerlink_core::limits::SESSION_PROVEN;
@@ -186,7 +186,13 @@ fn a_silent_peer_is_noticed_and_reached_again() {
 fn the_same_callers_id_is_the_same_message() {
     let mut pair = Pair::met();
     let peer = pair.peer(BOB);
-    let send = |fresh| Command::Send { peer, caller: caller(9), fresh, body: Bytes::from_static(b"once") };
+    let send = |fresh| Command::Send {
+        peer,
+        caller: caller(9),
+        fresh,
+        expire: Expire::Default,
+        body: Bytes::from_static(b"once"),
+    };
     pair.command(ALICE, send(false)).unwrap();
     pair.command(ALICE, send(false)).unwrap();
     pair.settle();
@@ -297,7 +303,13 @@ fn a_removed_contact_is_a_stranger_and_goes_on_from_its_heads_when_added_again()
     pair.settle();
     let refused = pair.command(
         ALICE,
-        Command::Send { peer: bob, caller: caller(5), fresh: true, body: Bytes::from_static(b"x") },
+        Command::Send {
+            peer: bob,
+            caller: caller(5),
+            fresh: true,
+            expire: Expire::Default,
+            body: Bytes::from_static(b"x"),
+        },
     );
     assert_eq!(refused.unwrap_err().why, Refusal::UnknownContact);
     pair.drive_until("turned away", |pair| {
@@ -320,8 +332,13 @@ fn a_removed_contact_is_a_stranger_and_goes_on_from_its_heads_when_added_again()
 fn commands_that_cannot_be_come_back_whole_and_move_nothing() {
     let mut pair = Pair::met();
     let bob = pair.peer(BOB);
-    let send =
-        |body: Vec<u8>| Command::Send { peer: bob, caller: caller(1), fresh: true, body: Bytes::from(body) };
+    let send = |body: Vec<u8>| Command::Send {
+        peer: bob,
+        caller: caller(1),
+        fresh: true,
+        expire: Expire::Default,
+        body: Bytes::from(body),
+    };
     for (command, why) in [
         (send(vec![]), Refusal::Empty),
         (send(vec![b'x'; 65_537]), Refusal::TooLong),
@@ -352,7 +369,13 @@ fn a_failed_store_ends_all_promises() {
     let peer = pair.peer(BOB);
     let refused = pair.command(
         ALICE,
-        Command::Send { peer, caller: caller(2), fresh: true, body: Bytes::from_static(b"x") },
+        Command::Send {
+            peer,
+            caller: caller(2),
+            fresh: true,
+            expire: Expire::Default,
+            body: Bytes::from_static(b"x"),
+        },
     );
     assert_eq!(refused.unwrap_err().why, Refusal::StoreFailed);
 }

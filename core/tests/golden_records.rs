@@ -8,9 +8,9 @@ use peerlink_core::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, Inv
 use peerlink_core::limits::KEY_BYTES;
 use peerlink_core::record::{
     Contact, ContactState, Conversation, CorruptRecord, Counters, Dropped, Entry, EpochLink, Feed, Head,
-    Invite, Key, Kind, OrderKey, Place, Profile, Range, Record, Table,
+    Invite, Key, Kind, Lived, OrderKey, Place, Profile, Range, Record, Table,
 };
-use peerlink_core::time::WallClock;
+use peerlink_core::time::{Age, WallClock};
 use std::fmt::{Debug, Write as _};
 
 fn peer() -> PeerId {
@@ -93,6 +93,9 @@ fn keys_are_what_they_were() {
         Key::Order(order),
         Key::Arrival(seq),
         Key::Caller { conversation, caller: CallerId([6; 16]) },
+        Key::Lived,
+        Key::Shown { conversation, hash: hash(7) },
+        Key::Expiry { at: Age(0x3132_3334_3536_3738), feed, seq },
     ];
     let mut text = String::new();
     for key in &keys {
@@ -133,6 +136,9 @@ fn byte_order_of_keys_is_their_order() {
         Key::Order(OrderKey::first(ConversationNo(2))),
         Key::Arrival(255),
         Key::Arrival(256),
+        Key::Expiry { at: Age(255), feed: FeedNo(2), seq: 2 },
+        Key::Expiry { at: Age(256), feed: FeedNo(1), seq: 255 },
+        Key::Expiry { at: Age(256), feed: FeedNo(1), seq: 256 },
     ];
     for pair in rising.windows(2) {
         assert!(pair[0].encode() < pair[1].encode(), "{pair:?}");
@@ -149,10 +155,14 @@ fn what_restores_a_node_is_what_it_was() {
         advertised: addresses(),
         record_seq: 70_000,
         record_addresses: addresses(),
+        expire_ms: Some(604_800_000),
     };
     record(&mut text, "profile", &full);
     let new = Profile { nickname: None, advertised: List::new(), record_addresses: List::new(), ..full };
+    let new = Profile { expire_ms: None, ..new };
     record(&mut text, "profile, new", &new);
+    let lived = Lived { age: Age(70_000), believed_ms: 300, wall: WallClock(1_790_000_000_000) };
+    record(&mut text, "lived", &lived);
     record(&mut text, "counters", &Counters { arrival: 300, version: u64::MAX });
 
     let mut contact = Contact {
@@ -238,11 +248,13 @@ fn history_is_what_it_was() {
         arrival: 70_000,
         recovered: false,
         dropped: None,
+        expires: None,
         body_hash: hash(5),
         body_len: 7,
         body: Bytes::from_static("grüße".as_bytes()),
     };
     record(&mut text, "text", &entry);
+    record(&mut text, "text that expires", &Entry { expires: Some(Age(70_000)), ..entry.clone() });
     let mut whole = entry.clone();
     whole.heads = List::of([Head { epoch: epoch(6), seq: 7, hash: hash(8) }]);
     whole.link = Some(EpochLink { epoch: epoch(9), last: 10, hash: hash(11) });
@@ -263,7 +275,7 @@ fn history_is_what_it_was() {
         let what = format!("{dropped:?}");
         record(&mut text, &what, &Entry { dropped: Some(dropped), body: Bytes::new(), ..entry.clone() });
     }
-    for table in [Table::Order, Table::Arrival, Table::Caller] {
+    for table in [Table::Order, Table::Arrival, Table::Caller, Table::Expiry] {
         let place = Place { feed: FeedNo(0x0102_0304), seq: 0x1112_1314_1516_1718 };
         let decode = |bytes: &[u8]| Place::decode(table, bytes);
         frozen(&mut text, &format!("{table:?}"), &place, |place| place.encode().to_vec(), decode);
@@ -281,13 +293,13 @@ fn newer_and_sealed_records_are_told_from_damaged_ones() {
         bytes[at] = to;
         Counters::decode(&bytes)
     };
-    assert_eq!(changed(0, 3), Err(CorruptRecord::Newer { table, found: 3 }));
+    assert_eq!(changed(0, 4), Err(CorruptRecord::Newer { table, found: 4 }));
     assert_eq!(changed(1, 1), Err(CorruptRecord::Sealed(table)));
-    assert_eq!(Counters::decode(&[2]), Err(CorruptRecord::Value(table)));
+    assert_eq!(Counters::decode(&[3]), Err(CorruptRecord::Value(table)));
     assert_eq!(
-        Place::decode(Table::Order, &[3, 0]),
-        Err(CorruptRecord::Newer { table: Table::Order as u8, found: 3 })
+        Place::decode(Table::Order, &[4, 0]),
+        Err(CorruptRecord::Newer { table: Table::Order as u8, found: 4 })
     );
-    assert_eq!(Place::decode(Table::Order, &[2, 7]), Err(CorruptRecord::Sealed(Table::Order as u8)));
+    assert_eq!(Place::decode(Table::Order, &[3, 7]), Err(CorruptRecord::Sealed(Table::Order as u8)));
     assert_eq!(Key::decode(&[]), Err(CorruptRecord::Key));
 }

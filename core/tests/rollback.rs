@@ -3,7 +3,7 @@
 mod pair;
 
 use pair::{ALICE, BOB, Disk, Pair, caller};
-use peerlink_core::api::{Command, Event};
+use peerlink_core::api::{Command, Event, Expire};
 use peerlink_core::record::{Conversation, Entry, Key, Record as _, Table};
 
 fn send_all(pair: &mut Pair, side: usize, texts: &[String]) {
@@ -103,8 +103,13 @@ fn what_was_written_before_it_was_noticed_arrives_once_under_a_new_name() {
         // A caller that asks again gets the same message, under the name that it has now.
         pair.sides[ALICE].events.clear();
         let peer = pair.peer(BOB);
-        let again =
-            Command::Send { peer, caller: caller(0), fresh: false, body: "new 0".as_bytes().to_vec().into() };
+        let again = Command::Send {
+            peer,
+            caller: caller(0),
+            fresh: false,
+            expire: Expire::Default,
+            body: "new 0".as_bytes().to_vec().into(),
+        };
         pair.command(ALICE, again).unwrap();
         pair.settle();
         let known = |event: &Event| matches!(event, Event::Queued { duplicate: true, delivered: true, .. });

@@ -4,7 +4,7 @@
 mod pair;
 
 use pair::{ALICE, BOB, Pair};
-use peerlink_core::api::{Command, Event, Input};
+use peerlink_core::api::{Command, Event, Expire, Input};
 use peerlink_core::time::Duration;
 
 struct Dice(u64);
@@ -33,7 +33,13 @@ fn storm(seed: u64) {
                 let text = format!("{step} {}", "x".repeat(length));
                 let peer = pair.peer(1 - side);
                 let body = bytes::Bytes::from(text.clone());
-                let send = Command::Send { peer, caller: pair::caller(step), fresh: dice.roll(2) == 0, body };
+                let send = Command::Send {
+                    peer,
+                    caller: pair::caller(step),
+                    fresh: dice.roll(2) == 0,
+                    expire: Expire::Default,
+                    body,
+                };
                 sent[side].push((step, send.clone(), text));
                 let _busy = pair.command(side, send);
             }
@@ -68,7 +74,8 @@ fn storm(seed: u64) {
     for side in [ALICE, BOB] {
         for (_, send, _) in sent[side].clone() {
             let Command::Send { peer, caller, body, .. } = send else { unreachable!() };
-            pair.command(side, Command::Send { peer, caller, fresh: false, body }).unwrap();
+            pair.command(side, Command::Send { peer, caller, fresh: false, expire: Expire::Default, body })
+                .unwrap();
             pair.settle();
         }
         queued[side] = sent[side].len();

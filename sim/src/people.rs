@@ -12,7 +12,7 @@ use crate::queue::Event as Coming;
 use crate::tap::Tap;
 use crate::world::World;
 use bytes::Bytes;
-use peerlink_core::api::{AttemptOutcome, Command, ContactChange, Event, Refusal, SessionEnd};
+use peerlink_core::api::{AttemptOutcome, Command, ContactChange, Event, Expire, Refusal, SessionEnd};
 use peerlink_core::bounded::List;
 use peerlink_core::ids::{CallerId, MessageRef, Name, PeerId};
 use peerlink_core::limits::BODY_BYTES;
@@ -253,6 +253,7 @@ impl World {
             | Event::Recovered { .. }
             | Event::SecondCopy { .. }
             | Event::Dropped { .. }
+            | Event::Expired { .. }
             | Event::DropFailed { .. }
             | Event::ConversationDeleted { .. }
             | Event::Delivered { .. }
@@ -440,7 +441,7 @@ impl World {
             draft.state = State::Asked;
         }
         draft.tried = true;
-        match self.ask(index, Command::Send { peer, caller, fresh, body }) {
+        match self.ask(index, Command::Send { peer, caller, fresh, expire: Expire::Default, body }) {
             Ok(()) => {}
             Err(Refusal::Busy | Refusal::QueueFull | Refusal::StoreFailed | Refusal::Stopping) => {
                 let person = &mut self.people[index];

@@ -131,6 +131,7 @@ impl Met {
             | Event::Gone { .. }
             | Event::SecondCopy { .. }
             | Event::Dropped { .. }
+            | Event::Expired { .. }
             | Event::DropFailed { .. }
             | Event::ConversationDeleted { .. }
             | Event::Delivered { .. }

@@ -1,7 +1,7 @@
 //! What went into every node and what came out, as a rolling hash, and as text if somebody reads it.
 
 use crate::limits::TRACE_LINE_CHARS;
-use peerlink_core::api::{Answer, Command, Event, Input, Output};
+use peerlink_core::api::{Answer, Command, Event, Expire, Input, Output};
 use peerlink_core::time::Instant;
 use peerlink_core::trace::line;
 use std::fmt::{self, Write as _};
@@ -91,9 +91,15 @@ impl Tracer {
 
     pub(crate) fn command(&mut self, now: u64, host: usize, name: &str, at: Instant, command: &Command) {
         match command {
-            Command::Send { peer, caller, fresh, body } => {
+            Command::Send { peer, caller, fresh, expire, body } => {
                 self.begin(host, 4, at);
-                self.bytes(peer.as_bytes()).bytes(&caller.0).number(u64::from(*fresh)).bytes(body);
+                let expire = match expire {
+                    Expire::Default => 0,
+                    Expire::Never => 1,
+                    Expire::After(after) => after.as_micros().saturating_add(2),
+                };
+                self.bytes(peer.as_bytes()).bytes(&caller.0).number(u64::from(*fresh));
+                self.number(u64::try_from(expire).unwrap_or(u64::MAX)).bytes(body);
             }
             other => {
                 self.begin(host, 5, at);

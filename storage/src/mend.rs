@@ -12,8 +12,8 @@ use peerlink_core::bounded::List;
 use peerlink_core::ids::{ConversationNo, EntryHash, Epoch, FeedNo, PeerId};
 use peerlink_core::limits::RANGES;
 use peerlink_core::record::{
-    Contact, Conversation, CorruptRecord, Counters, Dropped, Entry, Feed, Invite, Key, OrderKey, Place,
-    Profile, Range, Record as _, Shown, Table,
+    Contact, Conversation, CorruptRecord, Counters, Dropped, Entry, Feed, Invite, Key, Lived, OrderKey,
+    Place, Profile, Range, Record as _, Shown, Table,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -213,12 +213,17 @@ fn feeds(
     })?;
     lost_feeds(view, into, me, owners, &mut found)?;
     let mut runs: BTreeMap<FeedNo, Runs> = BTreeMap::new();
-    each(view, into, Table::Entry as u8, |_, key, value| {
+    each(view, into, Table::Entry as u8, |into, key, value| {
         let Key::Entry { feed, seq } = key else { return Ok(Err(CorruptRecord::Key)) };
         let Some(ledger) = found.get(&feed) else {
             return Ok(Err(CorruptRecord::Dangling("an entry's feed")));
         };
-        Ok(Entry::decode(value).and_then(|entry| {
+        let entry = Entry::decode(value);
+        // The node finds out itself what leads nowhere, and what was delivered in time.
+        if let Ok(Entry { expires: Some(at), dropped: None, .. }) = entry {
+            into.put(Key::Expiry { at, feed, seq }.encode(), Some(Place { feed, seq }.encode()))?;
+        }
+        Ok(entry.and_then(|entry| {
             mended.arrival = mended.arrival.max(entry.arrival);
             mended.replaced.extend(entry.replaces.map(|replaced| replaced.hash));
             let most = if ledger.mine { REPAIR_RUNS } else { RANGES };
@@ -380,6 +385,7 @@ fn index(view: &View<'_>, into: &mut Into<'_>, feeds: &mut BTreeMap<FeedNo, Kept
             if kept { Ok(()) } else { Err(CorruptRecord::Dangling("an entry")) }
         }))
     })?;
+    each(view, into, Table::Expiry as u8, |_, _, value| Ok(Place::decode(Table::Expiry, value).map(drop)))?;
     for table in [Table::Order, Table::Arrival, Table::Caller] {
         each(view, into, table as u8, |_, _, value| {
             Ok(Place::decode(table, value).and_then(|place| {
@@ -465,11 +471,14 @@ fn own(view: &View<'_>, into: &mut Into<'_>, arrival: u64) -> Result<(), OpenErr
         advertised: List::new(),
         record_seq: 0,
         record_addresses: List::new(),
+        expire_ms: None,
     });
     profile.epoch = Epoch::TO_BE_DRAWN;
     profile.start = profile.start.saturating_add(LEAP);
     profile.record_seq = profile.record_seq.saturating_add(LEAP);
     into.put(Key::Profile.encode(), Some(profile.encode()))?;
+    // If that is lost, a life begins anew: what expires does so later.
+    each(view, into, Table::Lived as u8, |_, _, value| Ok(Lived::decode(value).map(drop)))?;
     let mut counters: Counters = view.record(&Key::Counters).ok().flatten().unwrap_or_default();
     counters.arrival = counters.arrival.max(arrival).saturating_add(LEAP);
     counters.version = counters.version.saturating_add(LEAP);

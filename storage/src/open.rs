@@ -13,7 +13,7 @@ use crate::writer::{COMMIT_KEY, Mark, OWN_TABLE, Writer};
 use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, Readable, SeqNo};
 use peerlink_core::limits::KEY_BYTES;
 use peerlink_core::record::{
-    Contact, Conversation, CorruptRecord, Counters, Entry, FORMAT, Feed, Invite, Key, Place, Profile,
+    Contact, Conversation, CorruptRecord, Counters, Entry, FORMAT, Feed, Invite, Key, Lived, Place, Profile,
     RESTORE_END, Record as _, Shown, Table,
 };
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -335,11 +335,13 @@ fn decode(key: &[u8], value: &[u8]) -> Result<(), CorruptRecord> {
         Key::Invite(_) => Invite::decode(value).map(drop),
         Key::Conversation(_) => Conversation::decode(value).map(drop),
         Key::Feed(_) => Feed::decode(value).map(drop),
+        Key::Lived => Lived::decode(value).map(drop),
         Key::Entry { .. } => Entry::decode(value).map(drop),
         Key::Order(_) => Place::decode(Table::Order, value).map(drop),
         Key::Arrival(_) => Place::decode(Table::Arrival, value).map(drop),
         Key::Caller { .. } => Place::decode(Table::Caller, value).map(drop),
         Key::Shown { .. } => Shown::decode(value).map(drop),
+        Key::Expiry { .. } => Place::decode(Table::Expiry, value).map(drop),
     }
 }
 

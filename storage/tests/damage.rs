@@ -120,10 +120,10 @@ fn refused(damage: impl FnOnce(&Path)) -> OpenError {
 #[test]
 fn a_newer_format_is_refused_by_name() {
     let error = refused(|dir| fs::write(dir.join("format"), "peerlink store 9\n").unwrap());
-    assert!(matches!(error, OpenError::Newer { found: 9, known: 2, .. }));
+    assert!(matches!(error, OpenError::Newer { found: 9, known: 3, .. }));
     assert!(error.to_string().contains("newer program"), "{error}");
     let error = refused(|dir| fs::write(dir.join("format"), "peerlink store 1\n").unwrap());
-    assert!(matches!(error, OpenError::Older { found: 1, known: 2, .. }), "{error}");
+    assert!(matches!(error, OpenError::Older { found: 1, known: 3, .. }), "{error}");
 }
 
 fn damaged(damage: impl FnOnce(&Path)) -> String {

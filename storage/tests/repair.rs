@@ -6,8 +6,8 @@ use bytes::Bytes;
 use peerlink_core::api::Store;
 use peerlink_core::identity::IdentitySecret;
 use peerlink_core::ids::{Epoch, FeedNo};
-use peerlink_core::record::{Conversation, Counters, Key, KeyBytes, Profile, Record};
-use peerlink_core::time::{Instant, WallClock};
+use peerlink_core::record::{Conversation, Counters, Entry, Key, KeyBytes, Place, Profile, Record};
+use peerlink_core::time::{Age, Instant, WallClock};
 use peerlink_core::{Config, Restore};
 use peerlink_storage::{Message, OpenError, Repaired};
 use std::collections::BTreeMap;
@@ -188,6 +188,36 @@ fn a_repair_keeps_what_can_be_read_and_says_what_it_could_not() {
     );
     let (found, said) = without("db");
     assert_eq!((found.names.len(), said.lost_commits), (0, PAIRS + 1));
+}
+
+#[test]
+fn what_expires_is_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path());
+    let (feed, place) = (FeedNo(MINE), |seq| Place { feed: FeedNo(MINE), seq }.encode());
+    let key = |seq: u64| Key::Expiry { at: Age(1000 - seq), feed, seq }.encode();
+    let (mut writer, mut pages, reader) = open(dir.path());
+    let entry = |pages: &mut _, seq| {
+        let page = support::load(pages, entry_key(MINE, seq), entry_key(MINE, seq), 1);
+        let entry = Entry::decode(&page.records[0].1).unwrap();
+        Entry { expires: Some(Age(1000 - seq)), ..entry }.encode()
+    };
+    let mut writes =
+        vec![(key(3), Some(place(3))), (Key::Lived.encode(), Some(Bytes::from_static(b"damaged")))];
+    writes.extend([3, 5].map(|seq| (entry_key(MINE, seq), Some(entry(&mut pages, seq)))));
+    // It leads somewhere in a way that no node writes.
+    writes.push((key(7), Some(Bytes::from_static(b"damaged"))));
+    writer.commit(&[batch(99, writes)]).unwrap();
+    drop((writer, pages, reader));
+    let aside = tempfile::tempdir().unwrap();
+    peerlink_storage::repair(dir.path(), &aside.path().join("aside"), peer(me())).unwrap();
+    let (writer, mut pages, reader) = open(dir.path());
+    let first = Key::Expiry { at: Age(0), feed: FeedNo(0), seq: 0 }.encode();
+    let last = Key::Expiry { at: Age(u64::MAX), feed: FeedNo(u32::MAX), seq: u64::MAX }.encode();
+    let found = support::load(&mut pages, first, last, support::PAGE).records;
+    assert_eq!(found, [(key(5), place(5)), (key(3), place(3))]);
+    drop((writer, pages, reader));
+    content(dir.path());
 }
 
 #[test]

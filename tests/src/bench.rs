@@ -320,6 +320,7 @@ fn contact_records(reachable: bool) -> Vec<(KeyBytes, Bytes)> {
         advertised: List::new(),
         record_seq: 0,
         record_addresses: List::new(),
+        expire_ms: None,
     };
     let known = contact(Speaker::peer(SPEAKER), 1, "speaker", reachable.then(address));
     [(Key::Profile.encode(), profile.encode())].into_iter().chain(known).collect()

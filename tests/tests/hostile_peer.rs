@@ -1,7 +1,7 @@
 //! What a peer with the right cryptography and the wrong intentions can do to a node: nothing but end its own session.
 //! The speaker speaks the protocol by its book and not through the core, so it can say what the core never would.
 
-use peerlink_core::api::{Command, Event, Output, Rejection};
+use peerlink_core::api::{Command, Event, Expire, Output, Rejection};
 use peerlink_core::bounded::List;
 use peerlink_core::ids::{CallerId, EntryHash, Epoch, StreamId};
 use peerlink_core::limits::{
@@ -28,7 +28,13 @@ fn send(bench: &mut Bench, number: u16) {
     let mut caller = [0; 16];
     caller[..2].copy_from_slice(&number.to_be_bytes());
     let peer = Speaker::peer(SPEAKER);
-    bench.command(Command::Send { peer, caller: CallerId(caller), fresh: true, body: "hello".into() });
+    bench.command(Command::Send {
+        peer,
+        caller: CallerId(caller),
+        fresh: true,
+        expire: Expire::Default,
+        body: "hello".into(),
+    });
 }
 
 /// How many entries the node offered on this stream, and whether it answered a ping.

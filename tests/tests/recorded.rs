@@ -5,7 +5,7 @@
 mod pair;
 
 use pair::{ALICE, BOB, Pair};
-use peerlink_core::api::{Batch, Command, Input, KeyRange, Loader, Output, Store};
+use peerlink_core::api::{Batch, Command, Expire, Input, KeyRange, Loader, Output, Store};
 use peerlink_core::ids::LoadId;
 use peerlink_core::time::Duration;
 use peerlink_core::trace::{self, Item};
@@ -109,7 +109,13 @@ fn talk(seed: u64, dir: &Path) -> (Recorded, usize) {
                 let length = [0, 30, 300, 9_000, 40_000][usize::try_from(dice.roll(5)).unwrap()];
                 let peer = run.pair.peer(1 - side);
                 let body = bytes::Bytes::from(format!("{step} {}", "x".repeat(length)));
-                let send = Command::Send { peer, caller: pair::caller(step), fresh: dice.roll(2) == 0, body };
+                let send = Command::Send {
+                    peer,
+                    caller: pair::caller(step),
+                    fresh: dice.roll(2) == 0,
+                    expire: Expire::Default,
+                    body,
+                };
                 sent += usize::from(run.pair.command(side, send).is_ok());
             }
             6 => run.pair.cut(),

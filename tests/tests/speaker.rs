@@ -1,6 +1,6 @@
 //! A peer that is not made of the core, and speaks with one that is.
 
-use peerlink_core::api::{Command, Event, Input};
+use peerlink_core::api::{Command, Event, Expire, Input};
 use peerlink_core::bounded::List;
 use peerlink_core::ids::{CallerId, EntryHash, Epoch, FeedNo};
 use peerlink_core::record::{Entry, Key, Record as _};
@@ -59,7 +59,13 @@ fn a_message_is_delivered_by_a_have_vector_that_names_its_hash_and_by_nothing_el
     let mut bench = Bench::new(false);
     let (stream, mut speaker) = bench.session();
     let peer = Speaker::peer(SPEAKER);
-    bench.command(Command::Send { peer, caller: CallerId([1; 16]), fresh: true, body: "hello".into() });
+    bench.command(Command::Send {
+        peer,
+        caller: CallerId([1; 16]),
+        fresh: true,
+        expire: Expire::Default,
+        body: "hello".into(),
+    });
     let heard = hears(&mut bench, stream, &mut speaker);
     assert!(heard.iter().any(|frame| frame.starts_with("Entries")), "{heard:?}");
     let hash = newest(&bench).hash;

@@ -14,6 +14,7 @@ use crate::ids::{EntryHash, FeedNo};
 use crate::limits::{PAGE_BYTES, RANGES, RUN_ENTRIES, SEQ_LIMIT};
 use crate::planted::planted;
 use crate::record::{Dropped, Entry, Head, Key, Kind, OrderKey, Range, Record as _, Shown};
+use crate::time::Age;
 use crate::wire::entry::{Author, Gone};
 use crate::wire::frame::{Have, HaveFeed};
 use alloc::collections::{BTreeMap, VecDeque};
@@ -159,11 +160,18 @@ impl Outbox {
         }
         let held = |seq: u64| seq <= upto || skip.iter().any(|(first, last)| (*first..=*last).contains(&seq));
         let mut freed = 0u32;
+        let mut in_time = Vec::new();
         self.flight.retain(|seq, flight| {
             let keep = !held(*seq);
             freed += if keep { 0 } else { flight.cost };
+            in_time.extend(flight.expires.filter(|_| !keep).map(|at| (*seq, at)));
             keep
         });
+        for (seq, at) in in_time {
+            if self.is_delivered(seq) && !planted!(cx, ExpiredThoughDelivered) {
+                self.unexpire(cx, seq, Some(at));
+            }
+        }
         self.flight_cost -= freed;
         self.overtaken.retain(|body| !held(body.seq));
         self.credit = have.credit;
@@ -456,7 +464,8 @@ impl Outbox {
     }
 
     /// An entry that stands in a newer epoch now is gone from here.
-    pub(crate) fn reissued(&mut self, cx: &mut Cx, seq: u64, lamport: u64) {
+    pub(crate) fn reissued(&mut self, cx: &mut Cx, seq: u64, lamport: u64, expires: Option<Age>) {
+        self.unexpire(cx, seq, expires);
         cx.delete(&crate::record::Key::Entry { feed: self.no, seq });
         cx.delete(&crate::record::Key::Order(self.order(seq, lamport)));
         self.reissued_to(seq);

@@ -25,7 +25,7 @@ use crate::limits::{
     PLAINTEXT_BYTES, READY_BYTES, RUN_ENTRIES,
 };
 use crate::record::{Dropped, Entry, EpochLink, Feed, Head, Key, OrderKey, Place, Record as _, Shown};
-use crate::time::Duration;
+use crate::time::{Age, Duration};
 use crate::wire::entry::Author;
 use crate::wire::frame::Have;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -37,6 +37,7 @@ use bytes::Bytes;
 struct Flight {
     cost: u32,
     hash: EntryHash,
+    expires: Option<Age>,
 }
 
 /// A body that travels in chunks.
@@ -56,6 +57,7 @@ pub(crate) struct Draft {
     pub(crate) body_hash: EntryHash,
     pub(crate) body_len: u32,
     pub(crate) dropped: Option<Dropped>,
+    pub(crate) expires: Option<Age>,
     pub(crate) replaces: Option<Head>,
     pub(crate) lamport: u64,
 }
@@ -91,6 +93,8 @@ pub(crate) struct Outbox {
     settling: Option<u64>,
     /// Highest number whose body was offered in this session.
     offered: u64,
+    /// The entry that comes next, if its time is over: it is not offered as it is.
+    overdue: Option<u64>,
     /// The page that is being loaded was asked for before the user took something away.
     stale: bool,
     /// A page of what must be issued again.
@@ -130,6 +134,7 @@ impl Outbox {
             backoff: Backoff::default(),
             settling: None,
             offered: 0,
+            overdue: None,
             stale: false,
             reissue: VecDeque::new(),
             given: judge::Given::default(),
@@ -196,6 +201,7 @@ impl Outbox {
             arrival: 0,
             recovered: false,
             dropped: draft.dropped,
+            expires: draft.expires,
             body_hash: draft.body_hash,
             body_len: draft.body_len,
             body: draft.body,
@@ -240,7 +246,18 @@ impl Outbox {
         cx.put(&Key::Entry { feed: self.no, seq }, entry.encode());
         cx.put(&Key::Order(self.order(seq, entry.lamport)), place.clone());
         if entry.kind == crate::record::Kind::Text {
-            cx.put(&Key::Caller { conversation: self.feed.conversation, caller: entry.caller }, place);
+            let key = Key::Caller { conversation: self.feed.conversation, caller: entry.caller };
+            cx.put(&key, place.clone());
+        }
+        if let Some(at) = entry.expires.filter(|_| entry.dropped.is_none()) {
+            cx.put(&Key::Expiry { at, feed: self.no, seq }, place);
+        }
+    }
+
+    /// This one does not expire any more.
+    pub(crate) fn unexpire(&self, cx: &mut Cx, seq: u64, expires: Option<Age>) {
+        if let Some(at) = expires {
+            cx.delete(&Key::Expiry { at, feed: self.no, seq });
         }
     }
 
@@ -500,7 +517,7 @@ impl Outbox {
             }
             Some(Dropped::Deleted | Dropped::ByAuthor | Dropped::Gone { .. }) | None => false,
         };
-        !waits && self.settling.is_none()
+        !waits && self.settling.is_none() && self.overdue.is_none()
     }
 
     /// Whether `fill` would write something.
@@ -521,23 +538,45 @@ impl Outbox {
             })
     }
 
-    /// What the user took back comes next, and the peer has said that it does not have it: that is stored first.
+    /// What the user took back comes next, and the peer has said that it does not have it: that is stored first, of all that
+    /// follow each other.
     pub(crate) fn settle_withdrawn(&mut self, cx: &mut Cx) {
         let heard = self.heard && self.held_have.is_none();
         if !heard || self.settling.is_some() || self.settle_cursor().is_none() {
             return;
         }
-        let offered = self.offered;
-        let Some((seq, entry)) = self.ready.front_mut().filter(|(seq, _)| *seq > offered) else { return };
-        entry.dropped = match entry.dropped {
-            Some(Dropped::Cancelled { settled: false }) => Some(Dropped::Cancelled { settled: true }),
-            Some(Dropped::Expired { settled: false }) => Some(Dropped::Expired { settled: true }),
-            _ => return,
-        };
-        let (seq, hash) = (*seq, entry.hash);
-        cx.put(&Key::Entry { feed: self.no, seq }, entry.encode());
+        let held = |seq: u64| self.skip.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+        let mut last = None;
+        for (seq, entry) in self.ready.iter_mut().take_while(|(seq, _)| *seq > self.offered && !held(*seq)) {
+            entry.dropped = match entry.dropped {
+                Some(Dropped::Cancelled { settled: false }) => Some(Dropped::Cancelled { settled: true }),
+                Some(Dropped::Expired { settled: false }) => Some(Dropped::Expired { settled: true }),
+                _ => break,
+            };
+            cx.put(&Key::Entry { feed: self.no, seq: *seq }, entry.encode());
+            last = Some((*seq, entry.hash));
+        }
+        let Some((seq, hash)) = last else { return };
         self.settling = Some(seq);
         cx.promise(Promise::Offer { peer: self.peer, feed: self.no, seq, hash });
+    }
+
+    /// Holds back the entry that comes next if its time is over: which, and since when it is.
+    pub(crate) fn hold_overdue(&mut self, cx: &Cx) -> Option<(u64, Age)> {
+        self.overdue = None;
+        self.settle_cursor()?;
+        let (seq, at) = self.ready.front().and_then(|(seq, entry)| {
+            let at = entry.expires.filter(|_| self.is_overdue(cx, *seq, entry))?;
+            Some((*seq, at))
+        })?;
+        self.overdue = Some(seq);
+        Some((seq, at))
+    }
+
+    /// Its time is over, and it was not delivered.
+    fn is_overdue(&self, cx: &Cx, seq: u64, entry: &Entry) -> bool {
+        let over = entry.dropped.is_none() && entry.expires.is_some_and(|at| at <= cx.age());
+        over && !self.is_delivered(seq)
     }
 
     /// Appends frames of entries to a record until it is full, the credit is used up, or nothing is left.
@@ -548,7 +587,8 @@ impl Outbox {
         let mut packer = Packer::new(Author::Sender, self.feed.epoch);
         while let Some(cursor) = self.settle_cursor() {
             let Some((seq, entry)) = self.ready.front().filter(|_| cursor <= self.durable.0) else { break };
-            if cost(entry) > self.credit_left(left) || !self.may_offer(*seq, entry) {
+            let held = !self.may_offer(*seq, entry) || self.is_overdue(cx, *seq, entry);
+            if held || cost(entry) > self.credit_left(left) {
                 break;
             }
             if entry.body.len() > INLINE_BODY_BYTES {
@@ -559,9 +599,10 @@ impl Outbox {
                 break;
             }
             let Some((seq, entry)) = self.pop_ready() else { break };
-            self.flight_cost += cost(&entry);
-            left = left.saturating_sub(cost(&entry));
-            self.flight.insert(seq, Flight { cost: cost(&entry), hash: entry.hash });
+            let (cost, hash, expires) = (cost(&entry), entry.hash, entry.expires);
+            self.flight_cost += cost;
+            left = left.saturating_sub(cost);
+            self.flight.insert(seq, Flight { cost, hash, expires });
             self.cursor = Some(seq + 1);
             if entry.dropped.is_none() {
                 self.offered = self.offered.max(seq);
@@ -590,6 +631,7 @@ impl Outbox {
         entry.body = Bytes::new();
         entry.dropped = Some(why);
         cx.put(&Key::Entry { feed: self.no, seq }, entry.encode());
+        self.unexpire(cx, seq, entry.expires);
         if why == Dropped::Deleted {
             cx.delete(&Key::Order(self.order(seq, entry.lamport)));
         }
@@ -599,7 +641,10 @@ impl Outbox {
         self.stale |= matches!(self.asked, Some(Asked::Entries { .. }));
         self.overtaken.retain(|body| body.seq != seq || body.sent.is_some());
         let message = MessageRef { epoch: self.feed.epoch, seq };
-        cx.promise_event(Event::Dropped { peer: self.peer, message, cancelled: why.is_withdrawn() });
+        cx.promise_event(match why {
+            Dropped::Expired { .. } => Event::Expired { peer: self.peer, message },
+            _ => Event::Dropped { peer: self.peer, message, cancelled: why.is_withdrawn() },
+        });
     }
 }
 

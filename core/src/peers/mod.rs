@@ -8,7 +8,7 @@
 mod reach;
 mod talk;
 
-use crate::api::{AttemptOutcome, ContactChange, Event, Rejection, SessionEnd, TicketRefusal};
+use crate::api::{AttemptOutcome, ContactChange, Event, Expire, Rejection, SessionEnd, TicketRefusal};
 use crate::assemble::Assembly;
 use crate::bounded::{List, Queue};
 use crate::cx::{Cx, Promise, Removal, Timer};
@@ -24,6 +24,7 @@ use crate::planted::planted;
 use crate::profile::Own;
 use crate::record::{Contact, ContactState, Conversation, Invite, Key, Record as _};
 use crate::session::Identified;
+use crate::time::Age;
 use crate::wire::frame::CloseReason;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -44,6 +45,8 @@ pub(crate) struct Peer {
     giveback: Giveback,
     /// The conversation is being deleted.
     pub(crate) erasing: Option<Erasing>,
+    /// Messages of it that are being read because they are taken away one by one.
+    pub(crate) dropping: BTreeSet<(FeedNo, u64)>,
     /// In order of preference.
     sessions: List<StreamId, SESSIONS_PER_PEER>,
     /// The one that carries the messages.
@@ -70,6 +73,7 @@ impl Peer {
             assembly: Assembly::new(name, id, cx.peer()),
             giveback: Giveback::default(),
             erasing: None,
+            dropping: BTreeSet::new(),
             sessions: List::new(),
             active: None,
             last_session: None,
@@ -114,7 +118,21 @@ pub(crate) struct Erasing {
 struct Lookup {
     peer: PeerId,
     caller: CallerId,
+    expire: Expire,
     body: Bytes,
+}
+
+/// What expires, which the store knows in its order.
+#[derive(Debug, Default)]
+pub(crate) struct Expiries {
+    /// The store is to be asked what expires next.
+    pub(crate) look: bool,
+    /// It was asked.
+    pub(crate) looking: bool,
+    /// Messages that are being read because their time is over.
+    pub(crate) open: usize,
+    /// When the store is to be asked again.
+    pub(crate) next: Option<Age>,
 }
 
 #[derive(Debug)]
@@ -128,8 +146,9 @@ pub(crate) struct Peers {
     looking_up: BTreeSet<(PeerId, CallerId)>,
     /// Messages that the user takes away, and that must be read for that.
     pub(crate) drops: Queue<Removal>,
+    pub(crate) expiries: Expiries,
     /// Peers that wait for a free question.
-    waiting: BTreeSet<PeerId>,
+    pub(crate) waiting: BTreeSet<PeerId>,
 }
 
 /// Whether who presented itself may come in.
@@ -150,6 +169,7 @@ impl Peers {
             lookups: Queue::new(LOOKUPS),
             looking_up: BTreeSet::new(),
             drops: Queue::new(LOOKUPS),
+            expiries: Expiries::default(),
             waiting: BTreeSet::new(),
         }
     }

@@ -2,7 +2,7 @@
 //! have to say and to ask.
 
 use super::{Lookup, Peer, Peers};
-use crate::api::{AttemptOutcome, ContactChange, Event, SessionEnd, TicketRefusal};
+use crate::api::{AttemptOutcome, ContactChange, Event, Expire, SessionEnd, TicketRefusal};
 use crate::assemble::Whole;
 use crate::bounded::List;
 use crate::cx::{Asked, Cx, Timer, Wanted};
@@ -201,12 +201,16 @@ impl Peers {
     // --- messages --------------------------------------------------------------------------------------------
 
     /// Appends a message that is known to be new.
-    pub(crate) fn append(&mut self, cx: &mut Cx, id: PeerId, caller: CallerId, body: Bytes) {
+    pub(crate) fn append(&mut self, cx: &mut Cx, id: PeerId, caller: CallerId, expire: Expire, body: Bytes) {
         let Some(peer) = self.map.get_mut(&id) else { return };
         let lamport = peer.inbox.lamport().max(peer.outgoing.lamport()) + 1;
         let heads = peer.inbox.heads();
-        let message = peer.outgoing.append(cx, caller, body, lamport, &heads);
+        let expires = cx.expires(expire);
+        let message = peer.outgoing.append(cx, caller, expires, body, lamport, &heads);
         cx.unsaved.insert(id);
+        if let Some(at) = expires {
+            self.expires_at(cx, at);
+        }
         cx.promise_event(Event::Queued { peer: id, caller, message, duplicate: false, delivered: false });
     }
 
@@ -215,8 +219,8 @@ impl Peers {
     }
 
     /// Appends a message unless its caller's id is known.
-    pub(crate) fn look_up(&mut self, peer: PeerId, caller: CallerId, body: Bytes) {
-        let _room_was_checked = self.lookups.push(Lookup { peer, caller, body });
+    pub(crate) fn look_up(&mut self, peer: PeerId, caller: CallerId, expire: Expire, body: Bytes) {
+        let _room_was_checked = self.lookups.push(Lookup { peer, caller, expire, body });
     }
 
     /// The own store told whether a caller's id is known.
@@ -225,7 +229,7 @@ impl Peers {
         cx: &mut Cx,
         id: PeerId,
         caller: CallerId,
-        body: Bytes,
+        (expire, body): (Expire, Bytes),
         found: Result<Option<Place>, ()>,
     ) {
         self.looking_up.remove(&(id, caller));
@@ -245,7 +249,7 @@ impl Peers {
                 None => fail(cx, crate::api::Refusal::StoreFailed),
             },
             Ok(_) if peer.outgoing.is_full() => fail(cx, crate::api::Refusal::QueueFull),
-            Ok(_) => self.append(cx, id, caller, body),
+            Ok(_) => self.append(cx, id, caller, expire, body),
         }
     }
 
@@ -260,7 +264,8 @@ impl Peers {
                 continue;
             };
             let key = Key::Caller { conversation, caller: next.caller };
-            let asked = Asked::Caller { peer: next.peer, caller: next.caller, body: next.body.clone() };
+            let Lookup { peer, caller, expire, ref body } = next;
+            let asked = Asked::Caller { peer, caller, expire, body: body.clone() };
             if !cx.ask(asked, crate::api::KeyRange::new(&key, &key, 1)) {
                 let _it_came_from_there = self.lookups.push(next);
                 return;
@@ -320,13 +325,14 @@ impl Peers {
                     peer.erase_loaded(cx, id, page);
                 }
             }
-            Asked::Caller { peer, caller, body } => {
+            Asked::Expiry => self.expiry_loaded(cx, page),
+            Asked::Caller { peer, caller, expire, body } => {
                 let found = match page.map(|page| page.records.first()) {
                     None => Err(()),
                     Some(None) => Ok(None),
                     Some(Some((_, value))) => Place::decode(Table::Caller, value).map(Some).map_err(|_| ()),
                 };
-                self.looked_up(cx, peer, caller, body, found);
+                self.looked_up(cx, peer, caller, (expire, body), found);
             }
         }
         cx.touched.append(&mut self.waiting);
@@ -348,12 +354,14 @@ impl Peers {
 
     /// Sends and asks what peers that were touched have to send and to ask.
     pub(crate) fn work(&mut self, cx: &mut Cx, links: &mut Links, own: &Own) {
+        let mut overdue = Vec::new();
         for id in core::mem::take(&mut cx.touched) {
             let Some(peer) = self.map.get_mut(&id) else { continue };
             if !peer.ask(cx, id) {
                 self.waiting.insert(id);
             }
             peer.outgoing.settle_withdrawn(cx);
+            overdue.extend(peer.outgoing.hold_overdue(cx).map(|(feed, seq, at)| (id, feed, seq, at)));
             let mut broken = Vec::new();
             for stream in peer.sessions.iter().copied() {
                 if !write_link(
@@ -380,7 +388,11 @@ impl Peers {
                 self.stream_over(cx, links, id, stream, SessionEnd::Local);
             }
         }
+        for (id, feed, seq, at) in overdue {
+            self.expire(cx, id, feed, seq, at);
+        }
         self.ask_lookups(cx);
+        self.ask_expiry(cx);
         self.ask_drops(cx);
     }
 
@@ -431,6 +443,7 @@ impl Peers {
         for stream in strangers {
             links.abort(cx, stream);
         }
+        cx.put_stale_age();
         cx.timer(Timer::Shutdown, crate::limits::SHUTDOWN_MAX);
     }
 

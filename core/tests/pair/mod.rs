@@ -3,7 +3,9 @@
 #![allow(dead_code, unreachable_pub, missing_debug_implementations, reason = "each test file uses its part")]
 
 use bytes::Bytes;
-use peerlink_core::api::{Answer, Command, DialFailure, Event, Input, Output, Page, Refused, StreamEnd};
+use peerlink_core::api::{
+    Answer, Command, DialFailure, Event, Expire, Input, Output, Page, Refused, StreamEnd,
+};
 use peerlink_core::bounded::List;
 use peerlink_core::identity::IdentitySecret;
 use peerlink_core::ids::{BatchId, CallerId, FeedNo, LoadId, Name, PeerId, StreamId};
@@ -41,6 +43,8 @@ pub struct Side {
     /// Everything that went in and came out since the last start, and from what it started.
     pub trace: Vec<String>,
     pub began: (Instant, Disk),
+    /// By how many milliseconds the wall clock of its machine is wrong when it starts.
+    pub wrong_ms: i64,
 }
 
 /// One direction-less pipe: which stream of which side it is at either end.
@@ -164,6 +168,7 @@ impl Pair {
             datagrams,
             trace: Vec::new(),
             began: (Instant::ZERO, Disk::new()),
+            wrong_ms: 0,
         };
         let mut pair = Self {
             now: Instant::from_micros(1_000_000),
@@ -305,9 +310,13 @@ impl Pair {
     }
 
     pub fn send(&mut self, side: usize, id: u32, text: &str) {
+        self.send_until(side, id, Expire::Default, text);
+    }
+
+    pub fn send_until(&mut self, side: usize, id: u32, expire: Expire, text: &str) {
         let peer = self.peer(1 - side);
         let body = Bytes::copy_from_slice(text.as_bytes());
-        self.command(side, Command::Send { peer, caller: caller(id), fresh: true, body }).unwrap();
+        self.command(side, Command::Send { peer, caller: caller(id), fresh: true, expire, body }).unwrap();
     }
 
     pub fn count(&self, side: usize, what: impl Fn(&Event) -> bool) -> usize {
@@ -645,6 +654,6 @@ impl Side {
         for (key, value) in disk.iter().take_while(|(key, _)| key[0] < record::RESTORE_END) {
             restore.record(key, value).unwrap();
         }
-        restore.start(*now, wall(*now)).unwrap()
+        restore.start(*now, WallClock(wall(*now).0.saturating_add_signed(self.wrong_ms))).unwrap()
     }
 }

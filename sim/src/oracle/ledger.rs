@@ -211,6 +211,7 @@ impl Ledger {
             }
             // Only after a rollback are there entries that stand for the same.
             Key::Shown { .. } => {}
+            Key::Expiry { .. } | Key::Lived => {}
             Key::Caller { conversation, caller } => {
                 let place = Stored::decode(Table::Caller, value).map_err(corrupt)?;
                 let before = self.callers.insert((conversation, caller), place);

@@ -366,6 +366,7 @@ impl Oracle {
             )),
             Event::Ready
             | Event::Dropped { .. }
+            | Event::Expired { .. }
             | Event::ConversationDeleted { .. }
             | Event::SendFailed { .. }
             | Event::GapFilled { .. }

@@ -157,6 +157,7 @@ pub fn entry(mine: bool, seq: u64, lamport: u64, arrival: u64) -> Vec<(KeyBytes,
         arrival,
         recovered: false,
         dropped: None,
+        expires: None,
         body_hash: EntryHash::NONE,
         body_len: u32::try_from(body.len()).unwrap(),
         body,
@@ -217,6 +218,7 @@ pub fn beginning() -> Batch {
         advertised: List::new(),
         record_seq: 1,
         record_addresses: List::new(),
+        expire_ms: None,
     };
     let conversation = Conversation { peer: peer(2), received: 0, read: 0, erase: None };
     let writes = vec![

@@ -1,7 +1,7 @@
 //! A node whose disk is memory and confirms at once, driven by hand: the core's own cost, without a driver.
 
 use bytes::Bytes;
-use peerlink_core::api::{Answer, Batch, Command, Event, Input, KeyRange, Output, Page, StreamEnd};
+use peerlink_core::api::{Answer, Batch, Command, Event, Expire, Input, KeyRange, Output, Page, StreamEnd};
 use peerlink_core::bounded::List;
 use peerlink_core::identity::IdentitySecret;
 use peerlink_core::ids::{CallerId, Name, PeerId, StreamId};
@@ -81,7 +81,13 @@ impl Local {
         self.next += 1;
         let mut caller = [0; 16];
         caller[..8].copy_from_slice(&self.next.to_be_bytes());
-        let send = Command::Send { peer: to, caller: CallerId(caller), fresh: true, body: body.clone() };
+        let send = Command::Send {
+            peer: to,
+            caller: CallerId(caller),
+            fresh: true,
+            expire: Expire::Default,
+            body: body.clone(),
+        };
         self.node.command(now, send).expect("there is room");
     }
 

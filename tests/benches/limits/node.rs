@@ -4,7 +4,7 @@
 use crate::machine::MESSAGE;
 use crate::measure::{Samples, cpu_ns, now_ns};
 use bytes::Bytes;
-use peerlink_core::api::{Answer, Batch, Command, Event, KeyRange, Loader, Page, Store, StoreError};
+use peerlink_core::api::{Answer, Batch, Command, Event, Expire, KeyRange, Loader, Page, Store, StoreError};
 use peerlink_core::bounded::List;
 use peerlink_core::identity::IdentitySecret;
 use peerlink_core::ids::{CallerId, ConversationNo, Name, PeerId};
@@ -140,7 +140,13 @@ impl Running {
         let mut caller = [0; 16];
         caller[..8].copy_from_slice(&self.next.to_be_bytes());
         let peer = self.friend.expect("a friend");
-        Command::Send { peer, caller: CallerId(caller), fresh: true, body: body.clone() }
+        Command::Send {
+            peer,
+            caller: CallerId(caller),
+            fresh: true,
+            expire: Expire::Default,
+            body: body.clone(),
+        }
     }
 
     /// One message at a time, from the request until the proof of delivery: nanoseconds each.

@@ -3,7 +3,7 @@
 use super::memory::{Disk, Memory};
 use super::{DriverUnderTest, FAILSAFE, loopback};
 use bytes::Bytes;
-use peerlink_core::api::{Command, Event, Refusal};
+use peerlink_core::api::{Command, Event, Expire, Refusal};
 use peerlink_core::bounded::List;
 use peerlink_core::identity::IdentitySecret;
 use peerlink_core::ids::{CallerId, Name, PeerId};
@@ -66,7 +66,13 @@ impl Person {
 
     pub fn send(&self, to: PeerId, caller: u8, text: &str) {
         let body = Bytes::copy_from_slice(text.as_bytes());
-        self.command(Command::Send { peer: to, caller: CallerId([caller; 16]), fresh: true, body });
+        self.command(Command::Send {
+            peer: to,
+            caller: CallerId([caller; 16]),
+            fresh: true,
+            expire: Expire::Default,
+            body,
+        });
     }
 
     /// Waits for the next message.

@@ -3,7 +3,7 @@
 use super::Draw;
 use crate::bench::{Bench, entries, item};
 use bytes::Bytes;
-use peerlink_core::api::Command;
+use peerlink_core::api::{Command, Expire};
 use peerlink_core::ids::{CallerId, EntryHash, Epoch};
 use peerlink_core::record::KeyBytes;
 use peerlink_core::time::Duration;
@@ -35,7 +35,13 @@ pub fn restore(data: &[u8]) {
         }
     }
     for caller in [CallerId([1; 16]), CallerId([2; 16])] {
-        bench.command(Command::Send { peer, caller, fresh: false, body: "again".into() });
+        bench.command(Command::Send {
+            peer,
+            caller,
+            fresh: false,
+            expire: Expire::Default,
+            body: "again".into(),
+        });
     }
     bench.pass(Duration::from_secs(60));
     bench.pass(Duration::from_secs(60));
@@ -60,7 +66,13 @@ fn used() -> Bench {
     let secret = peerlink_core::ticket::TicketSecret([5; 16]);
     let expires = peerlink_core::time::WallClock(u64::MAX / 2);
     bench.command(Command::Invite { secret, expires });
-    bench.command(Command::Send { peer, caller: CallerId([1; 16]), fresh: true, body: "mine".into() });
+    bench.command(Command::Send {
+        peer,
+        caller: CallerId([1; 16]),
+        fresh: true,
+        expire: Expire::Default,
+        body: "mine".into(),
+    });
     bench
 }
 

@@ -8,7 +8,7 @@ use crate::bench::{Bench, SPEAKER, address};
 use crate::speaker::Speaker;
 use bytes::Bytes;
 use pair::{ALICE, BOB, Pair};
-use peerlink_core::api::{Answer, Command, DialFailure, Event, Input, Page, StreamEnd};
+use peerlink_core::api::{Answer, Command, DialFailure, Event, Expire, Input, Page, StreamEnd};
 use peerlink_core::bounded::List;
 use peerlink_core::ids::{BatchId, CallerId, EntryHash, Epoch, LoadId, Name, StreamId};
 use peerlink_core::record::{Entry, Key, Record as _, Table};
@@ -70,7 +70,7 @@ pub(super) fn send(pair: &mut Pair, sent: &mut Vec<Command>, draw: &mut Draw<'_>
     let text = format!("{side} {step} {}", "x".repeat(length));
     let caller = pair::caller(u32::try_from(step).unwrap_or_default());
     let peer = pair.peer(1 - side);
-    let send = Command::Send { peer, caller, fresh: false, body: Bytes::from(text) };
+    let send = Command::Send { peer, caller, fresh: false, expire: Expire::Default, body: Bytes::from(text) };
     sent.push(send.clone());
     let _refused_is_asked_again = pair.command(side, send);
 }
@@ -140,6 +140,14 @@ fn alone(mut draw: Draw<'_>) {
     bench.restart().expect("a node starts from what it stored");
 }
 
+fn expire(draw: &mut Draw<'_>) -> Expire {
+    match draw.byte() {
+        0..128 => Expire::Default,
+        128..160 => Expire::Never,
+        byte => Expire::After(Duration::from_secs(u64::from(byte - 160))),
+    }
+}
+
 fn command(draw: &mut Draw<'_>) -> Command {
     let peer = if draw.one_in(8) { Speaker::peer(3) } else { Speaker::peer(SPEAKER) };
     let secret = TicketSecret([draw.byte(); 16]);
@@ -150,6 +158,7 @@ fn command(draw: &mut Draw<'_>) -> Command {
             peer,
             caller: CallerId([draw.byte() % 8; 16]),
             fresh: draw.one_in(2),
+            expire: expire(draw),
             body: Bytes::from(draw.bytes().repeat(1 + usize::from(draw.byte()))),
         },
         5 => Command::Invite { secret, expires },

@@ -21,6 +21,7 @@ const FLOORS: [(&[&str], Neighbours); 6] = [
     (
         &[
             "timers",
+            "age",
             "backoff",
             "rtt",
             "recovery",
@@ -42,7 +43,7 @@ const FLOORS: [(&[&str], Neighbours); 6] = [
     // Machines: one remote thing each; they do not know each other.
     (&["session", "outbox", "inbox", "giveback", "path", "mailbox", "depot", "directory"], Neighbours::Never),
     // Tables: each routes between machines and may lean on the tables before it.
-    (&["profile", "links", "outgoing", "peers", "erase", "contacts", "relay"], Neighbours::Ordered),
+    (&["profile", "links", "outgoing", "peers", "erase", "expire", "contacts", "relay"], Neighbours::Ordered),
     // The node.
     (&["restore", "node", "lib"], Neighbours::Free),
 ];
