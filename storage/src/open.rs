@@ -28,6 +28,8 @@ pub(crate) const DB: &str = "db";
 const UNFINISHED: &str = "db.new";
 const KEYSPACE: &str = "records";
 const FORMAT_PREFIX: &str = "peerlink store ";
+/// Up to this format, the file `format` had its line once.
+const FORMATS_SAID_ONCE: u64 = 2;
 
 /// What every part of an open store shares. The order of the fields is the order in which they go: the lock last.
 pub(crate) struct Shared {
@@ -185,15 +187,23 @@ pub(crate) fn read_format(path: &Path) -> Result<bool, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(OpenError::io(path, error)),
     }
-    let number = text.strip_prefix(FORMAT_PREFIX).and_then(|rest| rest.strip_suffix('\n'));
-    match number.and_then(|number| number.parse::<u64>().ok()) {
+    match format_of(&text) {
         Some(found) if found == u64::from(FORMAT) => Ok(true),
         Some(found) if found > u64::from(FORMAT) => {
             Err(OpenError::Newer { path: path.to_owned(), found, known: FORMAT })
         }
         Some(found) => Err(OpenError::Older { path: path.to_owned(), found, known: FORMAT }),
-        _ => Err(OpenError::damaged(path, "its file `format` does not say which format it has")),
+        None => Err(OpenError::damaged(path, "its file `format` does not say which format it has")),
     }
+}
+
+/// What the file `format` says. The line is there twice: one wrong bit makes another number of a number, and a damaged
+/// store is not to be taken for one of another program, which nobody repairs.
+fn format_of(text: &str) -> Option<u64> {
+    let (first, rest) = text.split_once('\n')?;
+    let number = first.strip_prefix(FORMAT_PREFIX)?.parse().ok()?;
+    let once = rest.is_empty() && (1..=FORMATS_SAID_ONCE).contains(&number);
+    (once || rest.strip_suffix('\n') == Some(first)).then_some(number)
 }
 
 /// The last step of making a store: without it, nothing was ever promised.
@@ -201,7 +211,8 @@ fn write_format(path: &Path) -> io::Result<()> {
     let unfinished = path.join("format.new");
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-    file.write_all(format!("{FORMAT_PREFIX}{FORMAT}\n").as_bytes())?;
+    let line = format!("{FORMAT_PREFIX}{FORMAT}\n");
+    file.write_all(line.repeat(2).as_bytes())?;
     file.sync_all()?;
     fs::rename(&unfinished, path.join("format"))?;
     File::open(path)?.sync_all()

@@ -119,11 +119,35 @@ fn refused(damage: impl FnOnce(&Path)) -> OpenError {
 
 #[test]
 fn a_newer_format_is_refused_by_name() {
-    let error = refused(|dir| fs::write(dir.join("format"), "peerlink store 9\n").unwrap());
+    let twice = "peerlink store 9\n".repeat(2);
+    let error = refused(|dir| fs::write(dir.join("format"), twice).unwrap());
     assert!(matches!(error, OpenError::Newer { found: 9, known: 3, .. }));
     assert!(error.to_string().contains("newer program"), "{error}");
     let error = refused(|dir| fs::write(dir.join("format"), "peerlink store 1\n").unwrap());
     assert!(matches!(error, OpenError::Older { found: 1, known: 3, .. }), "{error}");
+}
+
+#[test]
+fn one_wrong_bit_in_the_format_makes_no_store_of_another_program() {
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path());
+    let right = fs::read(dir.path().join("format")).unwrap();
+    for bit in 0..right.len() * 8 {
+        let mut wrong = right.clone();
+        wrong[bit / 8] ^= 1 << (bit % 8);
+        fs::write(dir.path().join("format"), &wrong).unwrap();
+        let error = peerlink_storage::open(dir.path()).map(drop).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged { .. }), "bit {bit}: {error}");
+    }
+    // Earlier programs wrote the line once.
+    fs::write(dir.path().join("format"), "peerlink store 2\n").unwrap();
+    let error = peerlink_storage::open(dir.path()).map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::Older { found: 2, .. }), "{error}");
+    for number in [0, 3, 6] {
+        fs::write(dir.path().join("format"), format!("peerlink store {number}\n")).unwrap();
+        let error = peerlink_storage::open(dir.path()).map(drop).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{number}: {error}");
+    }
 }
 
 fn damaged(damage: impl FnOnce(&Path)) -> String {

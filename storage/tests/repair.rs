@@ -232,11 +232,6 @@ fn whatever_bit_is_wrong_a_repair_makes_a_store_to_start_from() {
             let mut damaged = files.clone();
             let at = turn * used / 8.min(used);
             damaged.get_mut(path).unwrap()[at] ^= 1 << (turn % 8);
-            let newer = *path == dir.path().join("format") && damaged[path].contains(&b'9');
-            if newer {
-                // That is what it says of itself; a test of its own is about it.
-                continue;
-            }
             let (content, said) = repair(&original, &damaged, dir.path());
             let all = content.messages.len() as u64 == 2 * PAIRS;
             assert!(all || said.missing + said.lost_commits > 0 || !said.unreadable.is_empty(), "{said:?}");
@@ -261,7 +256,7 @@ fn a_store_that_is_in_use_or_newer_is_not_repaired() {
     let refused = peerlink_storage::repair(&store, &aside, peer(me()));
     assert!(matches!(refused, Err(OpenError::InUse { .. })));
     drop(held);
-    fs::write(store.join("format"), "peerlink store 9\n").unwrap();
+    fs::write(store.join("format"), "peerlink store 9\n".repeat(2)).unwrap();
     let refused = peerlink_storage::repair(&store, &aside, peer(me()));
     assert!(matches!(refused, Err(OpenError::Newer { .. })));
     assert!(!aside.exists());

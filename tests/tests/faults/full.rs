@@ -1,13 +1,12 @@
 //! A disk that is full, and free again later: a tmpfs of a few megabytes, mounted where only this test sees it.
 
-use crate::people::{Image, Person, judge, pair_in, report, settle, wait_for};
+use crate::people::{Image, Person, judge, pair_in, report, settle, times, wait_for};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 const DISK: &str = "PEERLINK_TEST_DISK";
-const ROUNDS: usize = 3;
 
 #[test]
 fn a_full_disk_that_is_freed_loses_nothing() {
@@ -43,14 +42,16 @@ fn inside() {
     let dir = Path::new(&dir);
     let small = dir.join("small");
     fs::create_dir(&small).unwrap();
+    let rounds = times(3, 60);
+    let size = format!("size={}m", 5 + rounds / 3);
     let mounted =
-        Command::new("mount").args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"]).arg(&small).status().unwrap();
+        Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&small).status().unwrap();
     assert!(mounted.success());
     fs::write(dir.join("mounted"), "").unwrap();
 
     let [mut alice, mut bob] = pair_in([dir.join("alice"), small.join("bob")]);
     let alice_up = alice.up();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let mut up = bob.up();
         bob.write(2, || true);
         alice.write(2, || true);
@@ -81,7 +82,7 @@ fn inside() {
     let persons = [alice, bob];
     assert_eq!(judge(&persons), Ok(()));
     let [one, other] = persons.each_ref().map(|person| person.promised.len());
-    println!("RAN full: {ROUNDS} times, {one} and {other} messages; control: {}", control(persons, dir));
+    println!("RAN full: {rounds} times, {one} and {other} messages; control: {}", control(persons, dir));
 }
 
 /// Writes until nothing fits, and leaves a little.
