@@ -12,7 +12,7 @@
 //! out the [`Writer`] (for the thread that commits), the [`PageReader`] (for the thread that answers the core's loads)
 //! and the [`Reader`] (for as many front ends as there are). The lock is held until the last of them is dropped.
 //!
-//! A commit returns only after `fsync` did. A failed one ends the writer: what is on disk is then unknown until the
+//! A commit returns only after `fdatasync` did. A failed one ends the writer: what is on disk is then unknown until the
 //! next [`open()`], which finds either all of it or nothing. Nothing is ever deleted or truncated to open a store that
 //! is not what was promised; `open` says what it found instead, and [`repair()`] is the way on from there.
 #![forbid(unsafe_code)]

@@ -1,4 +1,7 @@
-//! The writing side: several of the core's batches become one atomic commit with one `fsync`.
+//! The writing side: several of the core's batches become one atomic commit with one sync.
+//!
+//! That is `fdatasync`: it writes what is needed to read the data back, so also where a file ends that grew, and leaves
+//! out when it was written. A journal's name is durable before its first commit: the engine syncs the directory.
 
 use crate::error::{describe, panic_text};
 use crate::journal;
@@ -91,7 +94,7 @@ impl Writer {
         self.wait_for_room()?;
         let commit = self.commits + 1;
         let records = &self.shared.records;
-        let mut batch = self.shared.db.batch().durability(Some(PersistMode::SyncAll));
+        let mut batch = self.shared.db.batch().durability(Some(PersistMode::SyncData));
         for (key, value) in last {
             if let Some(second) = second(key) {
                 match value {

@@ -188,13 +188,14 @@ fn strace() -> bool {
 }
 
 #[test]
-fn one_failed_fsync_ends_the_promises_and_loses_none_of_them() {
+fn one_failed_sync_ends_the_promises_and_loses_none_of_them() {
     if !strace() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
-    let inject = r#"exec strace -f -qq -o /dev/null -e trace=fsync -e inject=fsync:error=EIO:when=40 "$@""#;
+    let inject =
+        r#"exec strace -f -qq -o /dev/null -e trace=fdatasync -e inject=fdatasync:error=EIO:when=40 "$@""#;
     let mut child = start(dir.path(), "fill", inject);
     let said: Vec<String> = said(&mut child).collect();
     assert!(child.wait().unwrap().success());
@@ -205,13 +206,13 @@ fn one_failed_fsync_ends_the_promises_and_loses_none_of_them() {
 }
 
 #[test]
-fn every_commit_waits_for_fsync() {
+fn every_commit_waits_until_it_is_synced() {
     if !strace() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("calls");
-    let wrapper = format!(r#"exec strace -f -qq -e trace=fsync,write -o {} "$@""#, log.display());
+    let wrapper = format!(r#"exec strace -f -qq -e trace=fdatasync,write -o {} "$@""#, log.display());
     let mut child = start(&dir.path().join("store"), "write", &wrapper);
     let mut lines = said(&mut child);
     assert_eq!(lines.by_ref().take(31).count(), 31);
@@ -224,7 +225,7 @@ fn every_commit_waits_for_fsync() {
     let mut synced = false;
     let mut promises = 0;
     for call in calls.lines() {
-        if call.contains("fsync(") && call.contains("= 0") {
+        if call.contains("fdatasync(") && call.contains("= 0") {
             synced = true;
         } else if call.contains("write(1, \"@") && !call.contains("@open") {
             assert!(synced, "promised before it was synced: {call}");

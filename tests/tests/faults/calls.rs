@@ -9,8 +9,8 @@ use std::process::Command;
 const CALLS: [(&str, &str, usize); 14] = [
     ("write", "EIO", 12),
     ("write", "ENOSPC", 12),
+    ("fdatasync", "EIO", 12),
     ("fsync", "EIO", 12),
-    ("fdatasync", "EIO", 4),
     ("openat", "EIO", 30),
     ("openat", "EMFILE", 30),
     ("rename", "EIO", 2),
@@ -20,7 +20,7 @@ const CALLS: [(&str, &str, usize); 14] = [
     ("read", "EIO", 20),
     ("pread64", "EIO", 6),
     ("lseek", "EIO", 12),
-    ("fsync", "ENOSPC", 8),
+    ("fdatasync", "ENOSPC", 8),
 ];
 
 /// Every file and directory of a store, which is all that strace should look at.
