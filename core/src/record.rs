@@ -24,6 +24,7 @@ use crate::bounded::List;
 use crate::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, InviteId, Name, PeerId, Tag};
 use crate::limits::{ADDRESSES, ENTRY_HEADS, KEY_BYTES, RANGES, SHORT_BYTES};
 use crate::time::{Age, WallClock};
+use alloc::vec::Vec;
 use bytes::Bytes;
 use core::net::SocketAddr;
 use serde::de::DeserializeOwned;
@@ -256,18 +257,7 @@ pub trait Record: Serialize + DeserializeOwned {
 
     #[must_use]
     fn encode(&self) -> Bytes {
-        // Nearly all are short: one allocation, of what they need.
-        let mut short = [0; SHORT_BYTES];
-        if let Some((head, rest)) = short.split_first_chunk_mut::<2>()
-            && let Ok(body) = postcard::to_slice(self, rest)
-        {
-            let length = head.len() + body.len();
-            *head = [FORMAT, NOT_SEALED];
-            return Bytes::copy_from_slice(short.get(..length).unwrap_or_default());
-        }
-        let start = alloc::vec![FORMAT, NOT_SEALED];
-        // Serialising into a growing vector cannot fail: our records hold no maps, no unsized sequences.
-        Bytes::from(postcard::to_extend(self, start).unwrap_or_default())
+        encode_any(self)
     }
 
     /// # Errors
@@ -289,6 +279,21 @@ pub trait Record: Serialize + DeserializeOwned {
     }
 }
 
+fn encode_any<T: Serialize>(record: &T) -> Bytes {
+    // Nearly all are short: one allocation, of what they need.
+    let mut short = [0; SHORT_BYTES];
+    if let Some((head, rest)) = short.split_first_chunk_mut::<2>()
+        && let Ok(body) = postcard::to_slice(record, rest)
+    {
+        let length = head.len() + body.len();
+        *head = [FORMAT, NOT_SEALED];
+        return Bytes::copy_from_slice(short.get(..length).unwrap_or_default());
+    }
+    let start = alloc::vec![FORMAT, NOT_SEALED];
+    // Serialising into a growing vector cannot fail: our records hold no maps, no unsized sequences.
+    Bytes::from(postcard::to_extend(record, start).unwrap_or_default())
+}
+
 fn written_length<T: Serialize>(record: &T) -> Option<usize> {
     postcard::serialize_with_flavor(record, postcard::ser_flavors::Size::default()).ok()
 }
@@ -307,8 +312,76 @@ record!(Invite);
 record!(Conversation);
 record!(Feed);
 record!(Lived);
-record!(Entry);
 record!(Shown);
+
+impl Record for Entry {
+    const TABLE: Table = Table::Entry;
+
+    /// Entries are most of what is written, and nearly all are plain: those are put together by hand, which takes a third
+    /// of the time and gives the same bytes.
+    fn encode(&self) -> Bytes {
+        plain(self).unwrap_or_else(|| encode_any(self))
+    }
+}
+
+/// An entry that names no other epoch, stands for nothing else and has its body.
+fn plain(entry: &Entry) -> Option<Bytes> {
+    let Entry { kind, prev, hash, tag, lamport, claimed, caller, heads, link, replaces, .. } = entry;
+    let Entry { arrival, recovered, dropped, expires, body_hash, body_len, body, .. } = entry;
+    if link.is_some() || replaces.is_some() || dropped.is_some() {
+        return None;
+    }
+    // Exactly what it needs: then it is not copied again.
+    let numbers = [*lamport, claimed.0, *arrival, u64::from(*body_len), body.len() as u64];
+    let heads_bytes: usize = heads.iter().map(|head| 48 + number_bytes(head.seq)).sum();
+    let expires_bytes = expires.map_or(0, |at| number_bytes(at.0));
+    let length = 8 + 4 * 32 + number_bytes(heads.len() as u64) + heads_bytes + expires_bytes + body.len();
+    let mut out = Vec::with_capacity(length + numbers.into_iter().map(number_bytes).sum::<usize>());
+    out.extend_from_slice(&[FORMAT, NOT_SEALED, *kind as u8]);
+    out.extend_from_slice(&prev.0);
+    out.extend_from_slice(&hash.0);
+    out.extend_from_slice(&tag.0);
+    put_number(&mut out, *lamport);
+    put_number(&mut out, claimed.0);
+    out.extend_from_slice(&caller.0);
+    put_heads(&mut out, heads);
+    out.extend_from_slice(&[0, 0]);
+    put_number(&mut out, *arrival);
+    out.extend_from_slice(&[u8::from(*recovered), 0, u8::from(expires.is_some())]);
+    if let Some(at) = expires {
+        put_number(&mut out, at.0);
+    }
+    out.extend_from_slice(&body_hash.0);
+    put_number(&mut out, u64::from(*body_len));
+    put_number(&mut out, body.len() as u64);
+    out.extend_from_slice(body);
+    debug_assert_eq!(out.len(), out.capacity());
+    Some(Bytes::from(out))
+}
+
+/// Bytes of a number as postcard writes it.
+const fn number_bytes(number: u64) -> usize {
+    (70 - (number | 1).leading_zeros() as usize) / 7
+}
+
+/// A number as postcard writes it: seven bits in each byte, the lowest first.
+pub(crate) fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Heads as postcard writes them.
+pub(crate) fn put_heads(out: &mut Vec<u8>, heads: &[Head]) {
+    put_number(out, heads.len() as u64);
+    for head in heads {
+        out.extend_from_slice(&head.epoch.0);
+        put_number(out, head.seq);
+        out.extend_from_slice(&head.hash.0);
+    }
+}
 
 /// The installation itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -565,5 +638,46 @@ impl Place {
         let (feed, seq) = rest.split_first_chunk::<4>().ok_or(CorruptRecord::Value(table))?;
         let seq = seq.try_into().map_err(|_| CorruptRecord::Value(table))?;
         Ok(Self { feed: FeedNo(u32::from_be_bytes(*feed)), seq: u64::from_be_bytes(seq) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_together_by_hand_is_what_postcard_writes() {
+        let bytes = |n: u8, len: usize| Bytes::from(alloc::vec![n; len]);
+        let numbers = [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, u64::from(u32::MAX), u64::MAX];
+        for (at, number) in numbers.into_iter().enumerate() {
+            let n = u8::try_from(at).unwrap();
+            let head = Head { epoch: Epoch([n; 16]), seq: number, hash: EntryHash([n + 1; 32]) };
+            let entry = Entry {
+                kind: [Kind::Text, Kind::Tombstone, Kind::Cancel, Kind::Read][at % 4],
+                prev: EntryHash([n + 2; 32]),
+                hash: EntryHash([n + 3; 32]),
+                tag: Tag([n + 4; 16]),
+                lamport: number,
+                claimed: WallClock(number),
+                caller: CallerId([n + 5; 16]),
+                heads: List::of(core::iter::repeat_n(head, at % (ENTRY_HEADS + 1))),
+                link: None,
+                replaces: None,
+                arrival: number,
+                recovered: at % 2 == 1,
+                dropped: None,
+                expires: (at % 3 == 1).then_some(Age(number)),
+                body_hash: EntryHash([n + 6; 32]),
+                body_len: number as u32,
+                body: bytes(n, at * 100),
+            };
+            assert_eq!(plain(&entry).unwrap(), encode_any(&entry), "{number}");
+            assert_eq!(Entry::decode(&entry.encode()), Ok(entry.clone()));
+            let marker = Entry { dropped: Some(Dropped::Deleted), ..entry.clone() };
+            assert_eq!(Entry::decode(&marker.encode()), Ok(marker));
+            let linked =
+                Entry { link: Some(EpochLink { epoch: head.epoch, last: 1, hash: head.hash }), ..entry };
+            assert_eq!(Entry::decode(&linked.encode()), Ok(linked));
+        }
     }
 }
