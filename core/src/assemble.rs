@@ -4,7 +4,7 @@
 //! chunks. What is put together here is whole and hashed, not yet believed: who takes it compares the hashes.
 
 use crate::api::Page;
-use crate::chain::{Position, body_hash, entry_hash};
+use crate::chain::{FeedKey, body_hash, entry_hash};
 use crate::ids::{ConversationId, EntryHash, Epoch, PeerId, StreamId};
 use crate::limits::{
     BODY_BYTES, CHUNK_BYTES, FRAME_BYTES, LAMPORT_LIMIT, PARTIALS, PLAINTEXT_BYTES, SEQ_LIMIT,
@@ -46,12 +46,27 @@ pub(crate) struct Assembly {
     /// other begins again; and what a peer gives back, and its earlier epochs, come in turns with what it writes. At
     /// most [`PARTIALS`] on a stream, and `SESSIONS_PER_PEER` streams.
     partial: BTreeMap<(StreamId, Author, Epoch), Partial>,
+    /// The key of the feed that came last: as a rule the next run is of the same.
+    key: Option<(Author, Epoch, FeedKey)>,
 }
 
 impl Assembly {
     /// `sender` is the peer, `receiver` this node.
     pub(crate) const fn new(conversation: ConversationId, sender: PeerId, receiver: PeerId) -> Self {
-        Self { conversation, sender, receiver, partial: BTreeMap::new() }
+        Self { conversation, sender, receiver, partial: BTreeMap::new(), key: None }
+    }
+
+    fn key(&mut self, author: Author, epoch: Epoch) -> FeedKey {
+        if let Some((.., key)) = self.key.filter(|(of, of_epoch, _)| (*of, *of_epoch) == (author, epoch)) {
+            return key;
+        }
+        let who = match author {
+            Author::Sender => &self.sender,
+            Author::Receiver => &self.receiver,
+        };
+        let key = FeedKey::new(&self.conversation, who, &epoch);
+        self.key = Some((author, epoch, key));
+        key
     }
 
     /// Hands every entry that is whole to `take`, in order.
@@ -66,6 +81,7 @@ impl Assembly {
     ) -> Result<(), Malformed> {
         let RunHead { author, epoch, first, prev } = run.head;
         let (mut seq, mut prev) = (first, prev);
+        let key = self.key(author, epoch);
         while let Some(item) = run.next_item() {
             let item = item?;
             if seq == 0 || seq > SEQ_LIMIT {
@@ -79,16 +95,7 @@ impl Assembly {
                 Body::Dropped { len, hash } => (*len, *hash, &[][..], Some(Dropped::ByAuthor)),
             };
             let mut entry = received(&item, prev, body_len, body_hash, dropped);
-            let position = Position {
-                conversation: &self.conversation,
-                author: match author {
-                    Author::Sender => &self.sender,
-                    Author::Receiver => &self.receiver,
-                },
-                epoch: &epoch,
-                seq,
-            };
-            entry.hash = entry_hash(position, &entry);
+            entry.hash = entry_hash(&key, seq, &entry);
             prev = entry.hash;
             entry.body = Bytes::copy_from_slice(body);
             if matches!(item.body, Body::Chunked { .. }) {

@@ -1,6 +1,6 @@
 //! The keys of this installation's person: one seed on disk, everything else derived at load.
 
-use crate::ids::{ConversationId, EntryHash, Epoch, PeerId, Tag};
+use crate::ids::{ConversationId, EntryHash, PeerId, Tag};
 use core::fmt;
 use ed25519_compact::{KeyPair, Seed, Signature};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -57,12 +57,12 @@ impl Identity {
         *self.keys.sk.sign(signed_bytes(domain, message), None)
     }
 
-    /// The author's own proof that it wrote this entry: only this identity can make it or check it.
+    /// The author's own proof that it wrote this entry: only this identity can make it or check it. The hash says which
+    /// one that is, down to conversation, epoch and number.
     #[must_use]
-    pub fn tag(&self, conversation: &ConversationId, epoch: &Epoch, seq: u64, hash: &EntryHash) -> Tag {
-        let mut hasher = blake3::Hasher::new_keyed(&self.tag_key);
-        hasher.update(&conversation.0).update(&epoch.0).update(&seq.to_be_bytes()).update(&hash.0);
-        let [tag @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *hasher.finalize().as_bytes();
+    pub fn tag(&self, hash: &EntryHash) -> Tag {
+        let [tag @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
+            *blake3::keyed_hash(&self.tag_key, &hash.0).as_bytes();
         Tag(tag)
     }
 }

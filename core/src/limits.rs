@@ -33,7 +33,7 @@ pub const EPOCHS_WINDOW: Duration = Duration::from_secs(24 * 3600);
 pub const EPOCHS: usize = 64;
 /// Heads of other feeds named in an entry's header.
 pub const ENTRY_HEADS: usize = 4;
-/// Longest header of an entry as it is hashed: some 200 bytes that are always there, 56 for each head that it names, for
+/// Longest header of an entry as it is hashed: some 120 bytes that are always there, 56 for each head that it names, for
 /// the epoch before, and for the entry that it replaces.
 pub const HEADER_BYTES: usize = 1024;
 /// Entries of one page or one run.

@@ -537,7 +537,7 @@ impl Outgoing {
 
     /// The peer gives back an entry of mine.
     pub(crate) fn given(&mut self, cx: &mut Cx, epoch: Epoch, seq: u64, entry: Entry) {
-        let tag = cx.identity.tag(&self.conversation, &epoch, seq, &entry.hash);
+        let tag = cx.identity.tag(&entry.hash);
         if tag != entry.tag && !planted!(cx, ClaimWithoutTagBelieved) {
             cx.misbehaved(self.peer, "gave back what this profile never wrote");
             return;

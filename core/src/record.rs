@@ -33,7 +33,8 @@ use serde::{Deserialize, Serialize};
 /// Version of every stored record and of the whole store.
 /// 2: an entry names the place of what it replaces beside its hash, and says why its body is gone; a feed says how far
 /// it was issued again, a conversation how far it is being deleted.
-/// 3: an own entry says when it expires, a profile how long it tries a message; it counts how long it has lived.
+/// 3: an own entry says when it expires, a profile how long it tries a message; it counts how long it has lived. The hash
+/// of an entry has a key that stands for its feed, the tag is one over that hash.
 pub const FORMAT: u8 = 3;
 /// Sealing id of a record that is not encrypted.
 pub const NOT_SEALED: u8 = 0;

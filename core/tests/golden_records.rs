@@ -7,8 +7,8 @@ use peerlink_core::identity::{Identity, IdentitySecret};
 use peerlink_core::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, InviteId, Name, PeerId, Tag};
 use peerlink_core::limits::KEY_BYTES;
 use peerlink_core::record::{
-    Contact, ContactState, Conversation, CorruptRecord, Counters, Dropped, Entry, EpochLink, Feed, Head,
-    Invite, Key, Kind, Lived, OrderKey, Place, Profile, Range, Record, Table,
+    Contact, ContactState, Conversation, CorruptRecord, Counters, Dropped, Entry, EpochLink, FORMAT, Feed,
+    Head, Invite, Key, Kind, Lived, OrderKey, Place, Profile, Range, Record, Table,
 };
 use peerlink_core::time::{Age, WallClock};
 use std::fmt::{Debug, Write as _};
@@ -293,13 +293,13 @@ fn newer_and_sealed_records_are_told_from_damaged_ones() {
         bytes[at] = to;
         Counters::decode(&bytes)
     };
-    assert_eq!(changed(0, 4), Err(CorruptRecord::Newer { table, found: 4 }));
+    assert_eq!(changed(0, FORMAT + 1), Err(CorruptRecord::Newer { table, found: FORMAT + 1 }));
     assert_eq!(changed(1, 1), Err(CorruptRecord::Sealed(table)));
-    assert_eq!(Counters::decode(&[3]), Err(CorruptRecord::Value(table)));
+    assert_eq!(Counters::decode(&[FORMAT]), Err(CorruptRecord::Value(table)));
     assert_eq!(
-        Place::decode(Table::Order, &[4, 0]),
-        Err(CorruptRecord::Newer { table: Table::Order as u8, found: 4 })
+        Place::decode(Table::Order, &[FORMAT + 1, 0]),
+        Err(CorruptRecord::Newer { table: Table::Order as u8, found: FORMAT + 1 })
     );
-    assert_eq!(Place::decode(Table::Order, &[3, 7]), Err(CorruptRecord::Sealed(Table::Order as u8)));
+    assert_eq!(Place::decode(Table::Order, &[FORMAT, 7]), Err(CorruptRecord::Sealed(Table::Order as u8)));
     assert_eq!(Key::decode(&[]), Err(CorruptRecord::Key));
 }

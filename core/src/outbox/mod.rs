@@ -17,7 +17,7 @@ use crate::api::{Event, KeyRange, Page};
 use crate::assemble::{Packer, entries, first_of, gone_marker};
 use crate::backoff::Backoff;
 use crate::bounded::List;
-use crate::chain::{Position, first_name, seal_own};
+use crate::chain::{FeedKey, first_name, seal_own};
 use crate::cx::{Cx, OutboxAsked as Asked, Promise};
 use crate::ids::{ConversationId, EntryHash, FeedNo, MessageRef, PeerId};
 use crate::limits::{
@@ -66,7 +66,7 @@ pub(crate) struct Draft {
 pub(crate) struct Outbox {
     me: PeerId,
     peer: PeerId,
-    conversation: ConversationId,
+    key: FeedKey,
     no: FeedNo,
     feed: Feed,
     dirty: bool,
@@ -114,7 +114,7 @@ impl Outbox {
         Self {
             me,
             peer,
-            conversation,
+            key: FeedKey::new(&conversation, &me, &feed.epoch),
             no,
             feed,
             dirty: false,
@@ -206,9 +206,7 @@ impl Outbox {
             body_len: draft.body_len,
             body: draft.body,
         };
-        let position =
-            Position { conversation: &self.conversation, author: &self.me, epoch: &self.feed.epoch, seq };
-        seal_own(&cx.identity, position, &mut entry);
+        seal_own(&cx.identity, &self.key, seq, &mut entry);
         self.write(cx, seq, &entry);
         self.feed.head = seq;
         self.feed.hash = entry.hash;

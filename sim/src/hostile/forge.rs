@@ -70,7 +70,8 @@ pub(super) struct Position<'a> {
     pub(super) prev: EntryHash,
 }
 
-/// The hash of an entry, as it is written down: BLAKE3 over its header, which holds length and hash of its body.
+/// The hash of an entry, as it is written down: BLAKE3 over its header, which holds length and hash of its body, with a
+/// key that stands for the feed.
 pub(super) fn entry_hash(at: Position<'_>, item: &Item<'_>) -> EntryHash {
     let (len, body) = match &item.body {
         Body::Inline(bytes) => {
@@ -84,9 +85,9 @@ pub(super) fn entry_hash(at: Position<'_>, item: &Item<'_>) -> EntryHash {
         Kind::Cancel => 3,
         Kind::Read => 4,
     };
-    let mut h = blake3::Hasher::new_derive_key("peerlink 2026-11 v1 entry");
-    h.update(&[2, kind]).update(&at.conversation.0).update(at.author.as_bytes()).update(&at.epoch.0);
-    h.update(&at.seq.to_be_bytes()).update(&at.prev.0).update(&item.lamport.to_be_bytes());
+    let feed = [&at.conversation.0[..], at.author.as_bytes(), &at.epoch.0].concat();
+    let mut h = blake3::Hasher::new_keyed(&blake3::derive_key("peerlink 2026-11 v1 feed", &feed));
+    h.update(&[3, kind]).update(&at.seq.to_be_bytes()).update(&at.prev.0).update(&item.lamport.to_be_bytes());
     h.update(&item.claimed.0.to_be_bytes()).update(&item.caller.0).update(&[item.heads.len() as u8]);
     for head in item.heads.iter() {
         h.update(&head.epoch.0).update(&head.seq.to_be_bytes()).update(&head.hash.0);
