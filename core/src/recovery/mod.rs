@@ -311,7 +311,8 @@ impl<T> Recovery<T> {
                 }
             }
             new.any = true;
-            if here && packet.number == largest {
+            // Numbers rise from path to path: if one of this path is new, so is the largest of it.
+            if packet.number == largest {
                 new.largest_at = Some(packet.at);
             }
         }
@@ -340,7 +341,7 @@ impl<T> Recovery<T> {
                         self.congestion.landed(packet.bytes.into());
                         last_loss = Some(packet.at);
                         let counts = self.persistent_from.is_some_and(|from| packet.at > from);
-                        persistent |= counts && run.lost(packet.at, true) > self.rtt.persistent();
+                        persistent |= counts && run.lost(packet.at) > self.rtt.persistent();
                     }
                     fate(Fate::Lost, payload);
                     continue;
@@ -348,7 +349,7 @@ impl<T> Recovery<T> {
                 State::Lost(since) => {
                     let counts = self.persistent_from.is_some_and(|from| packet.at > from);
                     if here && counts {
-                        persistent |= run.lost(packet.at, false) > self.rtt.persistent();
+                        persistent |= run.lost(packet.at) > self.rtt.persistent();
                     }
                     packet.state = State::Lost(since);
                     continue;
@@ -367,12 +368,12 @@ impl<T> Recovery<T> {
             run = Run::default();
         }
         let congested = last_loss.is_some_and(|sent_at| self.congestion.congested(now, sent_at));
-        if persistent {
+        if persistent && last_loss.is_some() {
             self.congestion.collapsed();
             self.rtt.forget_min();
             self.persistent_from = Some(now);
         }
-        congested || persistent
+        congested
     }
 
     /// When [`Self::timeout`] has something to do.
@@ -492,19 +493,13 @@ struct Newly {
     grown: u64,
 }
 
-/// Packets that asked, sent one after the other and all lost.
+/// Packets that asked, sent one after the other and all lost: since when.
 #[derive(Default)]
-struct Run {
-    since: Option<Instant>,
-    /// One of them was found to be lost just now: an old run is not counted twice.
-    new: bool,
-}
+struct Run(Option<Instant>);
 
 impl Run {
-    /// How long the run is with one more packet, if something in it is new.
-    fn lost(&mut self, at: Instant, new: bool) -> Duration {
-        self.new |= new;
-        let since = *self.since.get_or_insert(at);
-        if self.new { at.saturating_since(since) } else { Duration::ZERO }
+    /// How long the run is with one more packet.
+    fn lost(&mut self, at: Instant) -> Duration {
+        at.saturating_since(*self.0.get_or_insert(at))
     }
 }

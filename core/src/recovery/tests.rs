@@ -229,9 +229,8 @@ fn one_after_the_other(packets: u64, came: &[u64]) -> u64 {
     for packet in 1..=packets {
         trace.send(900 + packet * 100, 1);
     }
-    for number in came {
-        trace.ack(900 + packets * 100 + 50, &[*number..=*number]);
-    }
+    let ranges: Vec<_> = came.iter().map(|number| *number..=*number).collect();
+    trace.ack(900 + packets * 100 + 50, &ranges);
     trace.recovery.congestion().window()
 }
 
@@ -240,7 +239,7 @@ fn only_a_long_loss_without_a_break_is_persistent() {
     // Three probe timeouts are some 960 ms, and what is lost was sent over 1200 and over 900 ms.
     assert_eq!(one_after_the_other(14, &[14]), MINIMUM_WINDOW_BYTES);
     assert!(one_after_the_other(11, &[11]) > MINIMUM_WINDOW_BYTES);
-    assert!(one_after_the_other(14, &[6, 14]) > MINIMUM_WINDOW_BYTES, "one of them came");
+    assert!(one_after_the_other(14, &[14, 7]) > MINIMUM_WINDOW_BYTES, "one of them came");
 }
 
 #[test]
