@@ -139,6 +139,11 @@ pub const COOKIE_LIFETIME: Duration = Duration::from_secs(120);
 /// An unanswered message of a handshake over datagrams is repeated after this, doubling.
 pub const HANDSHAKE_RETRY: Duration = Duration::from_millis(350);
 
+// --- servers and gateways ------------------------------------------------------------------------------------------
+
+/// Attributes of a STUN request that are named as not understood.
+pub const STUN_UNKNOWN: usize = 8;
+
 // --- queues ------------------------------------------------------------------------------------------------------
 
 /// Bytes of entries that one peer may have on the way to us beyond what we acknowledged.

@@ -2,6 +2,7 @@
 //! panics if what must hold does not.
 
 mod damaged;
+mod servers;
 mod story;
 mod text;
 mod third;
@@ -22,19 +23,23 @@ use std::fmt;
 /// A target, by the name of its corpus.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const ALL: [Target; 9] = [
+pub const ALL: [Target; 12] = [
     ("deframer", deframer),
     ("frames", frames),
     ("handshake", handshake),
+    ("natpmp", natpmp),
     ("node", node),
+    ("pcp", pcp),
     ("restore", restore),
     ("socket", socket),
     ("stored", stored),
+    ("stun", stun),
     ("third", third),
     ("ticket", ticket),
 ];
 
 pub use damaged::restore;
+pub use servers::{natpmp, pcp, stun};
 pub use story::node;
 pub use text::{socket, ticket};
 pub use third::third;

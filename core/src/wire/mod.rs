@@ -2,14 +2,19 @@
 //!
 //! A frame is `type, length, body`, both numbers as variable-length integers (RFC 9000, section 16). An unknown odd
 //! type is skipped, an unknown even type ends the session. Bodies are postcard with nothing behind them, or raw bytes.
+//!
+//! What servers and gateways speak is theirs: STUN, PCP and NAT-PMP, each a file of its own.
 
 pub mod entry;
 pub mod frame;
 #[cfg(test)]
 mod golden;
 pub mod handshake;
+pub mod natpmp;
 pub(crate) mod packet;
+pub mod pcp;
 pub mod peer_record;
+pub mod stun;
 
 use alloc::vec::Vec;
 use postcard::ser_flavors::Flavor;
