@@ -3,7 +3,7 @@
 mod pair;
 
 use pair::{ALICE, BOB, Pair};
-use peerlink_core::api::{Command, Event, Input, PathKind};
+use peerlink_core::api::{AttemptOutcome, Command, Event, Input, PathKind};
 use peerlink_core::time::Duration;
 use std::net::SocketAddr;
 
@@ -147,6 +147,35 @@ fn a_crash_on_either_side_is_found_out_and_mended() {
         pair.drive_until("delivered", |pair| pair.history(BOB).len() == 10 && pair.acknowledged(ALICE) == 10);
         assert_eq!(pair.history(ALICE), pair.history(BOB));
     }
+}
+
+/// The stream was refused, and that set the next race. When it is due a session stands as far as this side can see, so
+/// there is none; and then nobody confirms that session.
+#[test]
+fn who_is_gone_in_the_middle_of_a_handshake_is_tried_again() {
+    let mut pair = Pair::new();
+    pair.refuse = true;
+    for side in [ALICE, BOB] {
+        pair.crash(side);
+        pair.sides[side].datagrams = true;
+        pair.start(side);
+    }
+    pair.introduce();
+    // Alice has not stored who came when she crashes, so that she dials nobody.
+    pair.drive_until("Bob has done his part", |pair| {
+        pair.air.flying.values().any(|(.., bytes)| bytes[0] == 0xc3)
+    });
+    pair.crash(ALICE);
+    pair.start(ALICE);
+    pair.send(BOB, 1, "are you there");
+    pair.drive_until("delivered", |pair| pair.acknowledged(BOB) == 1);
+    let failed = |event: &Event| {
+        matches!(
+            event,
+            Event::Attempt { path: PathKind::Datagram, outcome: AttemptOutcome::HandshakeFailed, .. }
+        )
+    };
+    assert_eq!(pair.count(BOB, failed), 1);
 }
 
 #[test]

@@ -107,6 +107,13 @@ impl Dial {
         self.backoff.next(rng)
     }
 
+    /// The wait is over, whether or not a race begins.
+    pub(crate) fn waited(&mut self) {
+        if self.phase == Phase::Waiting {
+            self.phase = Phase::Idle;
+        }
+    }
+
     /// Waits shorter if the session that just broke was a good one. Otherwise a peer that breaks every session at once
     /// would be dialled without end.
     pub(crate) fn wait_after_break(&mut self, rng: &mut Rng) -> Duration {

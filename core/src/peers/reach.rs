@@ -48,10 +48,12 @@ impl Peers {
 
     /// The dial timer fired: a new race, or the next address of the one that runs.
     pub(crate) fn dial_due(&mut self, cx: &mut Cx, links: &mut Links, id: PeerId) {
-        let racing = self.map.get(&id).is_some_and(|peer| peer.dial.is_racing());
-        if racing {
+        let Some(peer) = self.map.get_mut(&id) else { return };
+        if peer.dial.is_racing() {
             self.dial_next(cx, links, id);
         } else {
+            // If a session keeps this from being a race, its end sets the next.
+            peer.dial.waited();
             self.reach(cx, links, id);
         }
     }

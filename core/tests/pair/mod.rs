@@ -39,7 +39,7 @@ pub struct Side {
     pub address: SocketAddr,
     /// Where its datagrams come from, as others see it, and where it gets them.
     pub seen: SocketAddr,
-    datagrams: bool,
+    pub datagrams: bool,
     /// Everything that went in and came out since the last start, and from what it started.
     pub trace: Vec<String>,
     pub began: (Instant, Disk),
