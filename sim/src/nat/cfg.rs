@@ -81,8 +81,9 @@ pub enum Unsolicited {
     /// A reset for TCP, an ICMP error for UDP.
     Reset,
     /// As [`Self::Reset`], and the box remembers a flow between the sender and itself. While that lives, no mapping can
-    /// use this external port to this remote endpoint: the next packet from inside gets another port. It is what a
-    /// Linux router does whose own input chain accepts packets from the internet.
+    /// use this external port to this remote endpoint: the next packet from inside gets another port, and so does
+    /// everybody from then on who was not sent to before. It is what a Linux router does whose own input chain accepts
+    /// packets from the internet.
     ConfirmLocal,
 }
 

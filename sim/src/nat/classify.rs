@@ -46,9 +46,18 @@ pub struct Found {
     pub hairpin: Hairpin,
     /// Whether servers see another address than the client's own.
     pub translated: bool,
-    /// Whether a packet that came too early changes the mapping for its sender ([`super::Unsolicited::ConfirmLocal`]).
-    /// Where each remote endpoint has its own mapping anyway, that is not seen.
-    pub poisoned: bool,
+    pub poison: Poison,
+}
+
+/// What a packet that came too early does to the mapping ([`super::Unsolicited::ConfirmLocal`]). Where each remote
+/// endpoint has its own mapping anyway, that is not seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Poison {
+    None,
+    /// Its sender sees another port.
+    Sender,
+    /// So does whoever is new.
+    Newcomers,
 }
 
 /// Sockets whose ports are compared.
@@ -72,8 +81,8 @@ pub fn classify(vantage: &mut impl Vantage) -> Option<Found> {
     let translated = first.ip() != own.ip();
     let filtering = filtering(vantage)?;
     let ports = follow(vantage)?;
-    let poisoned = mapping == Mapping::Endpoint && poisoned(vantage)?;
-    Some(Found { mapping, filtering, ports, hairpin: hairpin(vantage), translated, poisoned })
+    let poison = if mapping == Mapping::Endpoint { poison(vantage)? } else { Poison::None };
+    Some(Found { mapping, filtering, ports, hairpin: hairpin(vantage), translated, poison })
 }
 
 fn filtering(vantage: &mut impl Vantage) -> Option<Filtering> {
@@ -106,11 +115,17 @@ fn follow(vantage: &mut impl Vantage) -> Option<Follow> {
     })
 }
 
-fn poisoned(vantage: &mut impl Vantage) -> Option<bool> {
+fn poison(vantage: &mut impl Vantage) -> Option<Poison> {
     let (socket, _) = vantage.open();
     let before = vantage.seen(socket, [0, 0])?;
     let _comes_too_early = vantage.reaches([1, 0], before, socket);
-    Some(vantage.seen(socket, [1, 0])? != before)
+    let same = vantage.seen(socket, [1, 0])? == before;
+    let newcomer = vantage.seen(socket, [1, 1])? == before;
+    Some(match (same, newcomer) {
+        (true, _) => Poison::None,
+        (false, true) => Poison::Sender,
+        (false, false) => Poison::Newcomers,
+    })
 }
 
 fn hairpin(vantage: &mut impl Vantage) -> Hairpin {

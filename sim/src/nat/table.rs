@@ -15,6 +15,8 @@ enum Key {
     Any,
     Address(IpAddr),
     Exactly(SocketAddr),
+    /// For those that it was used for when another one took its place.
+    Former(Id),
 }
 
 type Id = u64;
@@ -133,8 +135,11 @@ impl Table {
     /// The mapping that fits, if its external endpoint can be used for this remote one.
     fn find(&self, cfg: &NatCfg, ask: Ask) -> Option<Id> {
         let keys = [Key::Exactly(ask.remote), Key::Any, Key::Address(ask.remote.ip())];
-        keys.into_iter().find_map(|key| {
+        let ids = keys.into_iter().filter_map(|key| {
             let id = *self.by_key.get(&(ask.proto, ask.inside, key))?;
+            Some((key, id))
+        });
+        self.former(ask).into_iter().chain(ids).find_map(|(key, id)| {
             let entry = self.entries.get(&id).filter(|entry| entry.is_live(ask.now, cfg))?;
             // What was leased is for everybody as long as the lease lasts.
             let stale = key == Key::Any && key != usual(cfg, ask.remote) && entry.leased <= ask.now;
@@ -144,6 +149,14 @@ impl Table {
                 });
             (!stale && !taken).then_some(id)
         })
+    }
+
+    /// The former mapping that this remote endpoint is still known to.
+    fn former(&self, ask: Ask) -> Option<(Key, Id)> {
+        let of = |id| (ask.proto, ask.inside, Key::Former(id));
+        let all = self.by_key.range(of(Id::MIN)..=of(Id::MAX));
+        let known = |id: &Id| self.entries.get(id)?.flow(ask.now, ask.remote);
+        all.map(|((_, _, key), id)| (*key, *id)).find(|(_, id)| known(id).is_some())
     }
 
     fn open(
@@ -161,10 +174,18 @@ impl Table {
             ask.inside
         };
         let mut key = usual(cfg, ask.remote);
-        let other = self.by_key.get(&(ask.proto, ask.inside, key)).and_then(|id| self.entries.get(id));
-        if other.is_some_and(|entry| entry.is_live(ask.now, cfg)) {
-            // The usual one goes on for all others.
-            key = Key::Exactly(ask.remote);
+        let other = self.by_key.get(&(ask.proto, ask.inside, key)).copied();
+        if let Some((id, entry)) = other.and_then(|id| Some((id, self.entries.get_mut(&id)?)))
+            && entry.is_live(ask.now, cfg)
+        {
+            if key == Key::Any && entry.leased <= ask.now {
+                // Linux takes the newest port of an inside endpoint for whoever is new; the others keep theirs.
+                entry.key = Key::Former(id);
+                self.by_key.remove(&(ask.proto, ask.inside, Key::Any));
+                self.by_key.insert((ask.proto, ask.inside, Key::Former(id)), id);
+            } else {
+                key = Key::Exactly(ask.remote);
+            }
         }
         Ok(self.insert(ask.now, ask.proto, ask.inside, outside, key))
     }
@@ -231,11 +252,11 @@ impl Table {
 
     /// The external endpoint to which the packet was sent that an error from inside is about.
     pub(super) fn complains(&self, cfg: &NatCfg, now: Instant, about: &Complaint) -> Option<SocketAddr> {
-        let keys = [Key::Exactly(about.from), Key::Any, Key::Address(about.from.ip())];
-        keys.into_iter().find_map(|key| {
-            let entry = self.entries.get(self.by_key.get(&(about.proto, about.to, key))?)?;
-            (entry.is_live(now, cfg) && entry.flow(now, about.from).is_some()).then_some(entry.outside)
-        })
+        let all = self
+            .by_key
+            .range((about.proto, about.to, Key::Any)..=(about.proto, about.to, Key::Former(Id::MAX)));
+        let hit = |entry: &&Entry| entry.is_live(now, cfg) && entry.flow(now, about.from).is_some();
+        all.filter_map(|(_, id)| self.entries.get(id)).find(hit).map(|entry| entry.outside)
     }
 
     // --- the box itself --------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 use crate::{FILTERS, MAPPINGS, PORTS};
 use peerlink_core::time::Duration;
-use peerlink_sim::nat::classify::{Follow, Found, Modelled, classify};
+use peerlink_sim::nat::classify::{Follow, Found, Modelled, Poison, classify};
 use peerlink_sim::nat::{
     Clash, Class, Filtering, Hairpin, INTERNET, Mapping, NatCfg, Net, Pooling, Ports, Unsolicited,
 };
@@ -59,7 +59,8 @@ fn the_named_classes_are_what_their_names_say() {
     for home in [Class::Home, Class::Naiv] {
         assert_eq!(class(home), Some((M::Endpoint, F::AddressPort, Preserved, true)));
     }
-    let poisoned = |class: Class| found(class.cfg(), 5).is_some_and(|found| found.poisoned);
+    let poisoned =
+        |class: Class| found(class.cfg(), 5).is_some_and(|found| found.poison == Poison::Newcomers);
     assert_eq!(Class::ALL.map(poisoned), Class::ALL.map(|class| class == Class::Naiv));
     assert_eq!(class(Class::Hseq), Some((M::AddressPort, F::AddressPort, Sequence(1), true)));
     assert_eq!(class(Class::Hblk), Some((M::AddressPort, F::AddressPort, Near, true)));

@@ -303,31 +303,48 @@ fn what_nobody_asked_for_is_dropped_or_answered() {
 }
 
 #[test]
-fn a_packet_that_came_too_early_poisons_the_mapping_for_its_sender_alone() {
+fn a_packet_that_came_too_early_poisons_the_mapping_for_its_sender_and_for_newcomers() {
     let mut bench = Bench::new(Class::Naiv.cfg());
     assert_eq!(bench.out(A, S).port(), 5000);
     bench.inward(T, at("5.0.0.1:5000")).unwrap_err();
     let poisoned = bench.out(A, T);
     assert_ne!(poisoned.port(), 5000);
-    assert_eq!([bench.out(A, S).port(), bench.out(A, S_PORT).port()], [5000, 5000]);
     assert_eq!(bench.inward(T, poisoned), Ok(at(A)));
+    // Who was known keeps the port, who is new gets the other one.
+    assert_eq!(bench.out(A, S).port(), 5000);
+    assert_eq!(bench.out(A, S_PORT), poisoned);
+    assert_eq!(bench.inward(S, at("5.0.0.1:5000")), Ok(at(A)));
     // Each further one keeps it so, and those are not let in.
     for _ in 0..4 {
         assert_eq!(bench.wait(20).inward(T, at("5.0.0.1:5000")), Err(Loss::Local));
-        assert_eq!(bench.out(A, T), poisoned);
-        bench.out(A, S);
+        assert_eq!((bench.out(A, T), bench.out(A, S).port()), (poisoned, 5000));
     }
     // Nothing for a while, and it is over.
     assert_eq!(bench.wait(130).out(A, T).port(), 5000);
     // Before anything was mapped it is the same.
     bench.wait(200);
     bench.inward(T, at("5.0.0.1:5000")).unwrap_err();
-    assert_ne!(bench.out(A, T).port(), 5000);
+    let poisoned = bench.out(A, T);
+    assert_ne!(poisoned.port(), 5000);
+    assert_eq!(bench.out(A, S), poisoned);
     // Who was asked first poisons nothing.
     bench.wait(200);
     assert_eq!(bench.out(A, T).port(), 5000);
     bench.inward(T, at("5.0.0.1:5000")).unwrap();
     assert_eq!(bench.out(A, T).port(), 5000);
+}
+
+#[test]
+fn errors_about_packets_that_came_in_find_their_mapping_whichever_it_is() {
+    let mut bench = Bench::new(Class::Naiv.cfg());
+    bench.out(A, S);
+    bench.inward(T, at("5.0.0.1:5000")).unwrap_err();
+    let newer = bench.out(A, T);
+    for (remote, outside) in [(S, at("5.0.0.1:5000")), (T, newer)] {
+        let error = Header::udp(at(remote), at(A)).complaint(at(A).ip(), Trouble::PortUnreachable).unwrap();
+        let Verdict::Out(seen) = bench.nat.from_inside(bench.now, error) else { panic!("it did not pass") };
+        assert!(matches!(seen.what, What::Icmp(about) if about.to == outside), "{remote}");
+    }
 }
 
 #[test]
