@@ -12,10 +12,14 @@ pub const BACKLOG: i32 = 1024;
 pub const STREAMS: usize = core_limits::STREAMS + 256;
 /// Socket events taken from the system at once.
 pub const SOCKET_EVENTS: usize = 256;
-/// One read. The buffer is shared by all streams.
+/// One read. The buffer is shared by all streams, and holds every datagram whole.
 pub const READ_BYTES: usize = 64 * 1024;
 /// Reads of one turn; the rest waits for the next, so that no turn takes long.
 pub const TURN_READS: usize = 64;
+/// Datagrams of one family in one turn.
+pub const TURN_DATAGRAMS: usize = 256;
+/// What the system should hold of datagrams for a socket, each way.
+pub const DATAGRAM_BUFFER_BYTES: usize = 1024 * 1024;
 /// Connections accepted by one listener in one turn.
 pub const TURN_ACCEPTS: usize = 32;
 /// Rounds of outputs in one turn that may follow each other without looking at the sockets.

@@ -27,14 +27,22 @@ pub struct Carried {
     pub streams: u64,
     pub bytes_read: u64,
     pub bytes_written: u64,
+    pub datagrams_read: u64,
+    pub datagrams_written: u64,
+    /// The system had no room for them.
+    pub datagrams_unsent: u64,
+    /// The system would not send them at all, or said that somebody did not take one.
+    pub datagram_errors: u64,
 }
 
-/// What carries streams.
+/// What carries streams and datagrams.
 pub(crate) trait Carrier {
     fn dial(&mut self, now: Instant, stream: StreamId, remote: SocketAddr, timeout: Duration);
     fn write(&mut self, now: Instant, stream: StreamId, bytes: Bytes);
     fn close(&mut self, now: Instant, stream: StreamId, flush: bool);
     fn read_ready(&mut self, stream: StreamId);
+    /// Sends one, or loses it.
+    fn datagram(&mut self, remote: SocketAddr, ttl: Option<u8>, bytes: &[u8]);
     /// What has happened and was not told yet.
     fn next_fact(&mut self) -> Option<Input<'static>>;
     fn carried(&self) -> Carried;
@@ -192,8 +200,7 @@ impl<M: Machine> Shell<M> {
                 Output::Write { stream, bytes } => carrier.write(now, stream, bytes),
                 Output::Close { stream, flush } => carrier.close(now, stream, flush),
                 Output::ReadReady { stream } => carrier.read_ready(stream),
-                // Without a socket for them they are lost, as datagrams may be.
-                Output::Datagram { .. } => {}
+                Output::Datagram { remote, ttl, bytes } => carrier.datagram(remote, ttl, &bytes),
                 Output::Persist(batch) => self.disk.persist(batch),
                 Output::Load { load, range } => self.disk.load(load, range),
                 // Told when it is true for the store too.

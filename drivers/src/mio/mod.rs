@@ -1,6 +1,7 @@
 //! The driver on `mio`: one thread that waits for sockets, timers and the store.
 
 mod alarm;
+mod datagrams;
 mod link;
 mod net;
 
@@ -28,7 +29,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DriverConfig {
     /// Where to listen; port 0 lets the system choose. IPv6 sockets take IPv6 only, so that both families can share a
-    /// port. None at all is a node that only dials.
+    /// port. None at all is a node that only dials. Datagrams come and go at the same addresses.
     pub listen: Vec<SocketAddr>,
 }
 

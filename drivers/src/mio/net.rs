@@ -1,5 +1,6 @@
 //! All sockets of a node: listeners, streams, their timers, and the list of streams to read.
 
+use super::datagrams::{Datagrams, FAMILIES};
 use super::link::{Got, Link, Phase, Sent, dial_failure};
 use crate::handle::StartError;
 use crate::limits::{
@@ -19,11 +20,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 
-/// Tokens: the waker, the alarm, then the listeners, then the streams by their ids.
+/// Tokens: the waker, the alarm, then the listeners, the sockets for datagrams, and the streams by their ids.
 pub(super) const WAKER: usize = 0;
 pub(super) const ALARM: usize = 1;
 const FIRST_LISTENER: usize = 2;
-const FIRST_STREAM: usize = FIRST_LISTENER + LISTENERS;
+const FIRST_DATAGRAMS: usize = FIRST_LISTENER + LISTENERS;
+const FIRST_STREAM: usize = FIRST_DATAGRAMS + FAMILIES;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
@@ -37,6 +39,7 @@ pub(super) struct Net {
     listeners: Vec<TcpListener>,
     /// By listener: connections may wait to be accepted.
     acceptable: Vec<bool>,
+    datagrams: Datagrams,
     /// Accepting rests until the timer, because the system had no room.
     resting: bool,
     /// The next accepted stream's id: odd.
@@ -106,6 +109,8 @@ fn token(stream: StreamId) -> Option<Token> {
 
 impl Net {
     pub(super) fn new(registry: Registry, listeners: Vec<(TcpListener, SocketAddr)>) -> io::Result<Self> {
+        let bound: Vec<SocketAddr> = listeners.iter().map(|(_, address)| *address).collect();
+        let datagrams = Datagrams::beside(&bound, &registry, FIRST_DATAGRAMS);
         let mut listeners: Vec<TcpListener> = listeners.into_iter().map(|(listener, _)| listener).collect();
         for (index, listener) in listeners.iter_mut().enumerate() {
             registry.register(listener, Token(FIRST_LISTENER + index), Interest::READABLE)?;
@@ -114,6 +119,7 @@ impl Net {
             registry,
             acceptable: vec![false; listeners.len()],
             listeners,
+            datagrams,
             resting: false,
             next_accepted: 1,
             links: BTreeMap::new(),
@@ -131,6 +137,8 @@ impl Net {
         let Token(token) = event.token();
         if let Some(index) = token.checked_sub(FIRST_STREAM) {
             self.stream_event(now, StreamId(index as u64), event);
+        } else if let Some(index) = token.checked_sub(FIRST_DATAGRAMS) {
+            self.datagrams.event(index);
         } else if let Some(index) = token.checked_sub(FIRST_LISTENER)
             && let Some(acceptable) = self.acceptable.get_mut(index)
         {
@@ -260,8 +268,9 @@ impl Net {
         }
     }
 
-    /// One read for each stream in the list; those that have more go to its end.
+    /// Datagrams that came, and one read for each stream in the list; those that have more go to its end.
     pub(super) fn read<M: Machine>(&mut self, now: Instant, shell: &mut Shell<M>) {
+        self.datagrams.receive(now, shell, &mut self.buffer, &mut self.carried);
         for _ in 0..self.to_read.len().min(TURN_READS) {
             let Some(stream) = self.to_read.pop_front() else { return };
             if let Some(link) = self.links.get_mut(&stream) {
@@ -355,6 +364,7 @@ impl Net {
     /// Something is left to do without waiting.
     pub(super) fn has_work(&self) -> bool {
         !self.to_read.is_empty()
+            || self.datagrams.has_work()
             || !self.facts.is_empty()
             || (!self.resting && self.acceptable.contains(&true))
     }
@@ -422,6 +432,10 @@ impl Carrier for Net {
         if self.links.get(&stream).is_some_and(|link| link.readable || link.broken) {
             self.list(stream);
         }
+    }
+
+    fn datagram(&mut self, remote: SocketAddr, ttl: Option<u8>, bytes: &[u8]) {
+        self.datagrams.send(remote, ttl, bytes, &mut self.carried);
     }
 
     fn next_fact(&mut self) -> Option<Input<'static>> {

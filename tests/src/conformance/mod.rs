@@ -5,6 +5,7 @@
 //! waits for something to happen, with a failsafe that only a broken driver meets.
 
 pub mod child;
+pub mod datagrams;
 pub mod hostile;
 pub mod memory;
 pub mod nodes;
@@ -67,6 +68,14 @@ macro_rules! conformance {
             a_machine_that_is_stuck_does_not_spin,
             handles_that_are_dropped_stop_the_node,
             running_out_of_descriptors_only_delays,
+        );
+        $crate::conformance!($driver, datagrams:
+            datagrams_come_and_go_where_the_node_listens,
+            a_port_that_is_taken_for_datagrams_keeps_no_node_from_starting,
+            what_cannot_be_sent_is_lost_alone,
+            a_flood_of_datagrams_starves_no_stream,
+            a_flood_of_streams_starves_no_datagram,
+            who_listens_nowhere_has_datagrams,
         );
         $crate::conformance!($driver, store:
             a_stuck_disk_stops_nothing_and_what_queued_shares_one_commit,

@@ -103,6 +103,14 @@ impl Script {
         poke(handle);
     }
 
+    /// The same, and returns when they are carried out.
+    pub fn do_now(&self, handle: &Handle, outputs: impl IntoIterator<Item = Output>) {
+        self.say(handle, outputs);
+        self.until("the last output", |state| state.outputs.is_empty().then_some(()));
+        // That was taken, and is done before the driver hears anything else.
+        poke(handle);
+    }
+
     /// Waits until `found` finds what it looks for.
     pub fn until<T>(&self, what: &str, mut found: impl FnMut(&State) -> Option<T>) -> T {
         let mut state = self.lock();
@@ -131,6 +139,11 @@ impl Script {
             };
             state.facts.iter().filter_map(accepted).nth(n)
         })
+    }
+
+    /// Datagrams so far were not worth remembering.
+    pub fn forget_datagrams(&self) {
+        self.lock().facts.retain(|fact| !matches!(fact, Fact::Datagram(..)));
     }
 
     /// Waits for so many bytes of this stream.
@@ -239,7 +252,11 @@ impl Machine for Scripted {
     fn poll(&mut self) -> Option<Output> {
         let mut state = self.0.lock();
         state.polls += 1;
-        state.outputs.pop_front()
+        let output = state.outputs.pop_front();
+        if state.outputs.is_empty() {
+            self.0.0.1.notify_all();
+        }
+        output
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -83,6 +83,11 @@ fn run(program: &str, args: &[&str], input: &str) -> Result<(), String> {
     Err(format!("{program}: {}\n{input}", String::from_utf8_lossy(&output.stderr)))
 }
 
+/// A command in the network of this thread.
+pub(crate) fn command(program: &str, args: &str) {
+    run(program, &args.split(' ').collect::<Vec<_>>(), "").unwrap();
+}
+
 /// Does something in the network of this namespace. What is opened or started there stays there.
 pub(crate) fn within<T: Send>(space: &str, work: impl FnOnce() -> T + Send) -> T {
     let space = File::open(Path::new("/run/netns").join(space)).unwrap();
