@@ -1,7 +1,7 @@
 //! What happens in the node, handed to every front end that listens; and what is known of each contact's connection.
 
 use crate::limits::{CLIENT_EVENTS, TRIES};
-use peerlink_core::api::{AttemptOutcome, DialFailure, Event, SessionEnd};
+use peerlink_core::api::{AttemptOutcome, DialFailure, Event, PathKind, SessionEnd};
 use peerlink_core::ids::PeerId;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -32,6 +32,7 @@ struct State {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Link {
     connected: Option<(SocketAddr, u64)>,
+    path: Option<PathKind>,
     ended: Option<(SessionEnd, u64)>,
     /// The newest last.
     tries: VecDeque<(SocketAddr, AttemptOutcome, u64)>,
@@ -64,11 +65,24 @@ fn end_words(why: SessionEnd) -> &'static str {
     }
 }
 
+/// How front ends that are programs name a path.
+pub(crate) const fn path_word(path: PathKind) -> &'static str {
+    match path {
+        PathKind::Stream => "tcp",
+        PathKind::Datagram => "udp",
+        PathKind::Relayed => "relay",
+    }
+}
+
 impl Link {
     /// In the user's words.
     pub(crate) fn describe(&self) -> String {
         if let Some((remote, _)) = self.connected {
-            return format!("connected to {remote}");
+            return match self.path {
+                Some(PathKind::Relayed) => format!("connected through the relay at {remote}"),
+                Some(PathKind::Datagram) => format!("connected to {remote} by UDP"),
+                Some(PathKind::Stream) | None => format!("connected to {remote}"),
+            };
         }
         let ended = self.ended.map(|(why, _)| end_words(why).to_owned());
         let tried = self
@@ -90,6 +104,7 @@ impl Link {
         json!({
             "connected": self.connected.is_some(),
             "remote": self.connected.map(|(remote, _)| remote),
+            "path": self.path.filter(|_| self.connected.is_some()).map(path_word),
             "since_ms": self.connected.map(|(_, since)| since).or(self.ended.map(|(_, since)| since)),
             "tries": tries,
             "next_ms": self.next_ms,
@@ -100,8 +115,12 @@ impl Link {
     fn note(&mut self, event: &Event) {
         let now = crate::clock::wall_ms();
         match event {
-            Event::Connected { remote, .. } => {
-                *self = Self { connected: Some((*remote, now)), ..Self::default() };
+            Event::Connected { remote, path, .. } => {
+                *self = Self { connected: Some((*remote, now)), path: Some(*path), ..Self::default() };
+            }
+            Event::PathChanged { remote, path, .. } => {
+                let since = self.connected.map_or(now, |(_, since)| since);
+                (self.connected, self.path) = (Some((*remote, since)), Some(*path));
             }
             Event::Disconnected { why, .. } => *self = Self { ended: Some((*why, now)), ..Self::default() },
             Event::Attempt { remote, outcome, .. } => {
@@ -180,6 +199,7 @@ impl Hub {
             Event::Ready => state.ready = true,
             Event::StoreFailed => state.store_failed = true,
             Event::Connected { peer, .. }
+            | Event::PathChanged { peer, .. }
             | Event::Disconnected { peer, .. }
             | Event::Attempt { peer, .. }
             | Event::NextAttempt { peer, .. } => state.links.entry(*peer).or_default().note(&event),

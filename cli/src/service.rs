@@ -265,6 +265,7 @@ impl Service {
             nickname: profile.nickname,
             expires,
             addresses: List::of(addresses),
+            relays: List::new(),
         };
         Ok(json!({ "ticket": ticket.to_string(), "expires_ms": expires.0, "addresses": &*ticket.addresses }))
     }

@@ -2,10 +2,11 @@
 
 use crate::bounded::List;
 use crate::ids::{BatchId, CallerId, Epoch, LoadId, MessageRef, Name, PeerId, StreamId};
-use crate::limits::ADDRESSES;
+use crate::limits::{ADDRESSES, RELAYS};
 use crate::record::{Key, KeyBytes, Kind};
 use crate::ticket::{Ticket, TicketSecret};
 use crate::time::{Duration, Instant, WallClock};
+use crate::wire::peer_record::Relay;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -150,6 +151,10 @@ pub enum Command {
     /// Addresses for the peer record that the machine cannot know.
     Advertise {
         addresses: List<SocketAddr, ADDRESSES>,
+    },
+    /// The home relays of this node, for this run: where others reach it if they cannot reach it directly.
+    UseRelays {
+        relays: List<Relay, RELAYS>,
     },
     /// The user is looking: try to reach this contact now, whatever the backoff says.
     Reach {
@@ -372,6 +377,12 @@ pub enum Event {
         path: PathKind,
         initiator: bool,
     },
+    /// The packets of a session go another way now.
+    PathChanged {
+        peer: PeerId,
+        remote: SocketAddr,
+        path: PathKind,
+    },
     Disconnected {
         peer: PeerId,
         why: SessionEnd,
@@ -412,6 +423,8 @@ pub enum PathKind {
     Stream,
     /// UDP datagrams, straight to the peer.
     Datagram,
+    /// Packets that a relay passes on.
+    Relayed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -508,6 +521,10 @@ pub struct Stats {
     pub datagrams_received: u64,
     pub datagrams_sent: u64,
     pub datagrams_ignored: u64,
+    /// Packets that a relay did not take in time, and those that this node as a relay did not pass on.
+    pub relay_dropped: u64,
+    pub forwarded: u64,
+    pub not_forwarded: u64,
     pub entries_sent: u64,
     pub entries_received: u64,
     pub duplicates: u64,

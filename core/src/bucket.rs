@@ -1,7 +1,9 @@
 //! A token bucket: how often something may happen, with a burst at the start. Whole numbers only, so that every
 //! platform counts the same, and nothing is lost however often it is asked.
 
-use crate::time::{Duration, Instant};
+#[cfg(test)]
+use crate::time::Duration;
+use crate::time::Instant;
 
 /// Parts of a token: with time in microseconds, what a rate per second gives is a whole number of them.
 const PARTS: u64 = 1_000_000;
@@ -32,6 +34,7 @@ impl Bucket {
     }
 
     /// Whole tokens that are there now.
+    #[cfg(test)]
     pub(crate) fn available(&mut self, now: Instant) -> u32 {
         self.refill(now);
         u32::try_from(self.level / PARTS).unwrap_or(self.burst)
@@ -50,6 +53,7 @@ impl Bucket {
     }
 
     /// When so many tokens will be there if nothing else takes any: now or later, [`Instant::FAR`] if never.
+    #[cfg(test)]
     pub(crate) fn ready(&mut self, now: Instant, tokens: u32) -> Instant {
         self.refill(now);
         let missing = (u64::from(tokens) * PARTS).saturating_sub(self.level);

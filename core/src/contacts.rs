@@ -60,6 +60,7 @@ impl Peers {
             Command::SetNickname { .. }
             | Command::SetExpire { .. }
             | Command::Advertise { .. }
+            | Command::UseRelays { .. }
             | Command::Shutdown => None,
         }
     }
@@ -142,6 +143,7 @@ impl Peers {
                 cx.promise_event(Event::ProfileChanged);
                 own.renew(cx, false);
             }
+            Command::UseRelays { relays } => own.relays(cx, relays),
             Command::Reach { peer } => {
                 self.probe(cx, links, peer);
                 self.reach(cx, links, peer);
@@ -171,6 +173,9 @@ impl Peers {
         peer.contact.petname = petname;
         peer.contact.nickname = ticket.nickname.clone().or(peer.contact.nickname.take());
         peer.contact.ticket_addresses = List::of(ticket.addresses.iter().copied());
+        if !ticket.relays.is_empty() {
+            peer.contact.relays = ticket.relays.clone();
+        }
         if !connected {
             peer.contact.state = ContactState::Pending { secret: ticket.secret.0 };
         }
@@ -294,6 +299,7 @@ fn new_peer(cx: &mut Cx, id: PeerId, petname: Name) -> Peer {
         conversation: no,
         ticket_addresses: List::new(),
         record_addresses: List::new(),
+        relays: List::new(),
         record_seq: 0,
         record: bytes::Bytes::new(),
         added: cx.wall(),

@@ -3,18 +3,20 @@
 
 use crate::age::AgeCount;
 use crate::api::{Batch, Event, Expire, KeyRange, Output, Refusal, Stats};
+use crate::bounded::Queue;
 use crate::gate::Gate;
 use crate::identity::Identity;
 use crate::ids::{
     BatchId, CallerId, ConversationNo, EntryHash, Epoch, FeedNo, LoadId, MessageRef, Name, PeerId, StreamId,
 };
-use crate::limits::{BATCHES, LOADS, UNPERSISTED_BYTES};
+use crate::limits::{BATCHES, LOADS, TO_RELAY, UNPERSISTED_BYTES};
 use crate::planted::planted;
 use crate::record::{Counters, Dropped, Key, KeyBytes, Lived, Record as _};
 use crate::rng::Rng;
 use crate::time::{Age, Duration, Instant, WallClock};
 use crate::timers::Timers;
-use crate::wire::frame::{Closed, HaveFeed};
+use crate::wire::frame::{Closed, HaveFeed, Port};
+use crate::wire::peer_record::Relay;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -36,6 +38,8 @@ pub(crate) enum Timer {
     Record,
     /// The next message expires.
     Expiry,
+    /// The next dial to a relay, or the end of its use.
+    Relay(PeerId),
 }
 
 /// What an outbox asks for.
@@ -184,8 +188,16 @@ pub(crate) struct Cx {
     pub(crate) timers: Timers<Timer>,
     pub(crate) out: VecDeque<Output>,
     pub(crate) stats: Stats,
+    /// Packets for relays: over which link, to whom.
+    pub(crate) to_relays: Queue<(StreamId, Port, Vec<u8>)>,
     /// Peers with heads or cursors that the next batch must hold.
     pub(crate) unsaved: BTreeSet<PeerId>,
+    /// Peers that should be reached through this relay.
+    pub(crate) through: BTreeSet<(PeerId, Relay)>,
+    /// Peers whose way in use is silent.
+    pub(crate) silent: BTreeSet<PeerId>,
+    /// Who may send to this node through relays changed.
+    pub(crate) queues_changed: bool,
     /// Peers that may have something to send or to ask.
     pub(crate) touched: BTreeSet<PeerId>,
     /// The store failed: no promise is made any more.
@@ -230,6 +242,10 @@ impl Cx {
             timers: Timers::new(),
             out: VecDeque::new(),
             stats: Stats::default(),
+            to_relays: Queue::new(TO_RELAY),
+            through: BTreeSet::new(),
+            silent: BTreeSet::new(),
+            queues_changed: true,
             failed: false,
             rolled_back: false,
             #[cfg(peerlink_planted)]
@@ -389,6 +405,7 @@ impl Cx {
     }
 
     pub(crate) fn promise_event(&mut self, event: Event) {
+        self.queues_changed |= matches!(event, Event::ContactChanged { .. } | Event::InviteStored { .. });
         self.promise(Promise::Event(event));
     }
 

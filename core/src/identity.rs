@@ -1,8 +1,8 @@
 //! The keys of this installation's person: one seed on disk, everything else derived at load.
 
-use crate::ids::{ConversationId, EntryHash, PeerId, Tag};
+use crate::ids::{ConversationId, EntryHash, PeerId, QueueId, Tag};
 use core::fmt;
-use ed25519_compact::{KeyPair, Seed, Signature};
+use ed25519_compact::{KeyPair, Seed, Signature, x25519};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// The 32-byte seed of an identity, as it is stored. All zero is not a seed.
@@ -34,6 +34,7 @@ pub struct Identity {
     keys: KeyPair,
     peer: PeerId,
     tag_key: [u8; 32],
+    pseudonyms: [u8; 32],
 }
 
 impl Identity {
@@ -43,7 +44,8 @@ impl Identity {
         let keys = KeyPair::try_from_seed(Seed::new(secret.0)).ok()?;
         let peer = PeerId::new(*keys.pk).ok()?;
         let tag_key = blake3::derive_key("peerlink 2026-11 v1 entry tag", &secret.0);
-        Some(Self { keys, peer, tag_key })
+        let pseudonyms = blake3::derive_key("peerlink 2026-11 v1 pseudonyms", &secret.0);
+        Some(Self { keys, peer, tag_key, pseudonyms })
     }
 
     #[must_use]
@@ -57,6 +59,24 @@ impl Identity {
         *self.keys.sk.sign(signed_bytes(domain, message), None)
     }
 
+    /// Who this is to one relay: always the same, and nothing that it or another relay could tell this identity by.
+    #[must_use]
+    pub fn pseudonym(&self, relay: &PeerId) -> Option<Self> {
+        let mut hasher = blake3::Hasher::new_keyed(&self.pseudonyms);
+        hasher.update(relay.as_bytes());
+        Self::new(&IdentitySecret::new(*hasher.finalize().as_bytes())?)
+    }
+
+    /// What only this identity and `other` know: X25519 (RFC 7748) of their keys, which are mapped from Ed25519. Not used
+    /// as it is, and for nothing that a session keeps secret.
+    #[must_use]
+    pub fn shared(&self, other: &PeerId) -> Option<Shared> {
+        let mine = x25519::SecretKey::from_ed25519(&self.keys.sk).ok()?;
+        let theirs = ed25519_compact::PublicKey::new(*other.as_bytes());
+        let theirs = x25519::PublicKey::from_ed25519(&theirs).ok()?;
+        Some(Shared(*theirs.dh(&mine).ok()?))
+    }
+
     /// The author's own proof that it wrote this entry: only this identity can make it or check it. The hash says which
     /// one that is, down to conversation, epoch and number.
     #[must_use]
@@ -67,9 +87,32 @@ impl Identity {
     }
 }
 
+/// What two peers know of each other and nobody else does.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Shared([u8; 32]);
+
+impl Shared {
+    /// The queue of `recipient` at `relay` that the other of the two sends to.
+    #[must_use]
+    pub fn queue(&self, recipient: &PeerId, relay: &PeerId) -> QueueId {
+        let mut hasher = blake3::Hasher::new_derive_key("peerlink 2026-11 v1 queue");
+        hasher.update(&self.0).update(recipient.as_bytes()).update(relay.as_bytes());
+        let mut id = [0; 16];
+        hasher.finalize_xof().fill(&mut id);
+        QueueId(id)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared(..)")
+    }
+}
+
 impl Drop for Identity {
     fn drop(&mut self) {
         self.tag_key.zeroize();
+        self.pseudonyms.zeroize();
     }
 }
 

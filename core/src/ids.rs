@@ -73,6 +73,11 @@ bytes_id!(
     SessionId, 8, "session id"
 );
 
+bytes_id!(
+    /// Names a queue at a relay: who knows it may send there. Only the two peers that it is for can compute it.
+    QueueId, 16, "queue id"
+);
+
 impl EntryHash {
     /// What the first entry of an epoch names as the one before it.
     pub const NONE: Self = Self([0; 32]);

@@ -40,7 +40,6 @@ pub mod wire;
 mod age;
 mod assemble;
 mod backoff;
-#[cfg_attr(not(test), expect(dead_code, reason = "relays will limit rates with it"))]
 mod bucket;
 mod chain;
 mod congestion;
@@ -69,6 +68,8 @@ mod links;
 mod outgoing;
 mod peers;
 mod profile;
+mod relay;
+mod via;
 
 // Floor 5: the node.
 mod node;

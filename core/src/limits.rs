@@ -122,8 +122,10 @@ pub const OUTBOUND_UNSENT_BYTES: usize = 16 * 1024;
 pub const INBOUND_BYTES: usize = 256 * 1024;
 /// Gaps in them.
 pub const INBOUND_RANGES: usize = 64;
-/// Ways of one session: addresses that its peer was heard on.
-pub const WAYS: usize = 8;
+/// Ways of one session: places that its peer was heard on or may be at.
+pub const WAYS: usize = 24;
+/// How far the first packet of a punched way goes: beyond the boxes in front of us, not to those in front of the peer.
+pub const OPENER_TTL: u8 = 4;
 /// How many times what came from a way may be sent to it before it is proven (RFC 9000, section 8.1).
 pub const AMPLIFICATION: usize = 3;
 /// A challenge that is not answered is repeated after this, so many times.
@@ -143,6 +145,31 @@ pub const HANDSHAKE_RETRY: Duration = Duration::from_millis(350);
 
 /// Attributes of a STUN request that are named as not understood.
 pub const STUN_UNKNOWN: usize = 8;
+
+// --- relays ------------------------------------------------------------------------------------------------------
+
+/// Addresses that a peer says it may be reached at by datagrams, and that are tried for it.
+pub const CANDIDATES: usize = 16;
+/// Relays that one node keeps a session with: its own, and those of peers that it wants to reach.
+pub const RELAYS_USED: usize = 64;
+/// Packets that wait for one relay to take them.
+pub const TO_RELAY: usize = 256;
+/// A relay that was used for a peer is left when nothing went over it for this long.
+pub const RELAY_IDLE: Duration = Duration::from_secs(120);
+/// Clients that one relay serves, queues of one client, and ways through it that end at one client.
+pub const CLIENTS: usize = 16_384;
+pub const QUEUES: usize = CONTACTS + INVITES;
+pub const BACK_PORTS: usize = 256;
+/// Packets that wait for one client to take them, of each sender.
+pub const FORWARDED: usize = 64;
+/// Senders whose packets wait for one client.
+pub const FORWARDERS: usize = 64;
+/// Bytes of packets that one client may send through a relay: in a second, and at once.
+pub const FORWARD_RATE: u32 = 4 * 1024 * 1024;
+pub const FORWARD_BURST: u32 = 4 * 1024 * 1024;
+/// The same through a queue for somebody who is no contact yet.
+pub const KNOCK_RATE: u32 = 16 * 1024;
+pub const KNOCK_BURST: u32 = 128 * 1024;
 
 // --- queues ------------------------------------------------------------------------------------------------------
 
@@ -194,6 +221,9 @@ pub const LIVENESS_MIN: Duration = Duration::from_secs(5);
 pub const LIVENESS_MAX: Duration = Duration::from_secs(15);
 /// A session that heard nothing for this long sends a ping, so that "connected" stays true.
 pub const IDLE_PING: Duration = Duration::from_secs(90);
+/// The same on a way over datagrams that leads out of the own network: boxes on it forget who was silent for 30 s (RFC 4787,
+/// section 4.3, asks for 2 minutes; many do not).
+pub const KEEPALIVE: Duration = Duration::from_secs(25);
 /// Retry of an unanswered offer and of a failed dial: from, doubling to, with full jitter.
 pub const RETRY_FIRST: Duration = Duration::from_secs(5);
 pub const RETRY_MAX: Duration = Duration::from_secs(15 * 60);
@@ -241,6 +271,7 @@ const _: () = {
         "what is only remembered does not keep packets from being sent"
     );
     assert!(PACKET_THRESHOLD <= PACKET_THRESHOLD_MAX);
+    assert!(CANDIDATES < WAYS, "what is tried leaves room for what works");
     assert!(OUTBOUND_BYTES >= 2 * (PLAINTEXT_BYTES + RECORD_PREFIX), "a record fits beside another");
     assert!(INBOUND_BYTES >= 2 * (PLAINTEXT_BYTES + RECORD_PREFIX));
     assert!(INBOUND_BYTES >= OUTBOUND_BYTES, "what may be sent may be held");

@@ -1,17 +1,21 @@
 //! The node: dispatch only.
 
 use crate::api::{
-    Answer, AttemptOutcome, Command, Event, Input, Output, PathKind, Refused, Rejection, SessionEnd, Stats,
-    StreamEnd,
+    Answer, AttemptOutcome, Command, DialFailure, Event, Input, Output, PathKind, Refused, Rejection,
+    SessionEnd, Stats, StreamEnd,
 };
 use crate::cx::{Cx, Promise, Timer};
 use crate::ids::{LoadId, PeerId, StreamId};
-use crate::links::{Links, Read};
+use crate::links::{Links, Read, Role};
+use crate::path::channel::Place;
 use crate::peers::{Peers, reject};
 use crate::planted::planted;
 use crate::profile::Own;
+use crate::relay::Relaying;
 use crate::session::Keys;
 use crate::time::Instant;
+use crate::via::{Came, Vias};
+use crate::wire::handshake::WANTS_RELAY;
 use alloc::vec::Vec;
 
 /// What differs between installations beside their secrets.
@@ -21,6 +25,8 @@ pub struct Config {
     pub network: u32,
     /// Whether this machine can send and receive datagrams. Without, peers are reached by streams alone.
     pub datagrams: bool,
+    /// Whether this node relays packets for others.
+    pub relay: bool,
     #[cfg(peerlink_planted)]
     pub planted: Option<crate::planted::Planted>,
 }
@@ -30,6 +36,7 @@ impl Default for Config {
         Self {
             network: 1,
             datagrams: false,
+            relay: false,
             #[cfg(peerlink_planted)]
             planted: None,
         }
@@ -92,6 +99,8 @@ impl Default for Config {
 pub struct Node {
     cx: Cx,
     links: Links,
+    vias: Vias,
+    relaying: Relaying,
     peers: Peers,
     own: Own,
     record: Vec<u8>,
@@ -100,7 +109,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub(crate) fn start(mut cx: Cx, peers: Peers, own: Own) -> Self {
+    pub(crate) fn start(mut cx: Cx, peers: Peers, own: Own, relay: bool) -> Self {
         let mut key_rng = cx.rng.fork();
         #[allow(unused_mut, reason = "a planted bug is set only in builds that have them")]
         let mut keys = Keys::new(&cx.identity, cx.network, cx.epoch, cx.start, &mut key_rng);
@@ -114,6 +123,8 @@ impl Node {
         Self {
             cx,
             links: Links::new(keys),
+            vias: Vias::new(),
+            relaying: Relaying::new(relay),
             peers,
             own,
             record: Vec::new(),
@@ -137,9 +148,12 @@ impl Node {
                     self.over(stream, AttemptOutcome::HandshakeFailed, SessionEnd::Misbehaved, true);
                 }
             }
-            Input::DialFailed { stream, why } => {
-                self.peers.dial_failed(&mut self.cx, &mut self.links, stream, why)
-            }
+            Input::DialFailed { stream, why } => match self.role(stream) {
+                Role::Relay => self.vias.dial_failed(&mut self.cx, &mut self.links, stream, why),
+                Role::Peer | Role::Client => {
+                    self.peers.dial_failed(&mut self.cx, &mut self.links, stream, why)
+                }
+            },
             Input::StreamData { stream, bytes } => match self.links.push(stream, bytes) {
                 Ok(()) => self.read(stream),
                 Err(_) => self.over(stream, AttemptOutcome::HandshakeFailed, SessionEnd::Misbehaved, true),
@@ -152,7 +166,8 @@ impl Node {
                 };
                 self.over(stream, AttemptOutcome::HandshakeFailed, end, false);
             }
-            Input::Datagram { remote, bytes } => self.datagram(remote, bytes),
+            Input::Datagram { remote, bytes } if self.cx.datagrams => self.packet(Place::Udp(remote), bytes),
+            Input::Datagram { .. } => {}
             Input::Persisted { batch } => self.cx.persisted(batch),
             Input::PersistFailed { batch } if planted!(self.cx, FailedCommitBelieved) => {
                 self.cx.persisted(batch)
@@ -175,6 +190,7 @@ impl Node {
         }
         self.due();
         self.keep();
+        self.route();
     }
 
     /// This store was rolled back: what is written from now on must not take numbers that were used before.
@@ -198,9 +214,21 @@ impl Node {
         if let Some(why) = self.peers.refusal(&self.cx, &command) {
             return Err(Refused { command, why });
         }
+        match &command {
+            Command::UseRelays { relays } => {
+                self.vias.set_home(&mut self.cx, &mut self.links, relays.clone());
+                self.cx.queues_changed = true;
+            }
+            Command::Shutdown => {
+                self.vias.shutdown(&mut self.cx, &mut self.links);
+                self.relaying.shutdown(&mut self.cx, &mut self.links);
+            }
+            _ => {}
+        }
         self.peers.command(&mut self.cx, &mut self.links, &mut self.own, command);
         self.due();
         self.keep();
+        self.route();
         Ok(())
     }
 
@@ -261,10 +289,28 @@ impl Node {
         loop {
             match self.links.step(&mut self.cx, stream, &mut record) {
                 Read::Nothing => break,
+                Read::Decide(_) if self.role(stream) == Role::Relay => {
+                    self.vias.decide(&mut self.cx, &mut self.links, stream);
+                }
+                Read::Decide(who) if who.features & WANTS_RELAY != 0 => {
+                    self.relaying.admit(&mut self.cx, &mut self.links, stream, who.peer);
+                }
                 Read::Decide(who) => {
                     self.peers.decide(&mut self.cx, &mut self.links, &self.own, stream, &who)
                 }
-                Read::Record => self.peers.record(&mut self.cx, &mut self.links, stream, &record),
+                Read::Record => match self.role(stream) {
+                    Role::Peer => self.peers.record(&mut self.cx, &mut self.links, stream, &record),
+                    Role::Relay => {
+                        let came = self.vias.record(&mut self.cx, &mut self.links, stream, &record);
+                        self.came(stream, came);
+                    }
+                    Role::Client => {
+                        if !self.relaying.record(&mut self.cx, &mut self.links, stream, &record) {
+                            self.over(stream, AttemptOutcome::HandshakeFailed, SessionEnd::Closed, true);
+                            break;
+                        }
+                    }
+                },
                 Read::Over(why) => {
                     if let Some(link) =
                         self.links.get(stream).filter(|link| !link.session.is_open() && !link.we_dialled())
@@ -283,11 +329,62 @@ impl Node {
         self.record = record;
     }
 
-    fn datagram(&mut self, remote: core::net::SocketAddr, bytes: &[u8]) {
-        if !self.peers.ready || self.cx.failed || !self.cx.datagrams {
+    fn role(&self, stream: StreamId) -> Role {
+        self.links.get(stream).map_or(Role::Peer, |link| link.role)
+    }
+
+    /// What a relay passed on, or said.
+    fn came(&mut self, relay: StreamId, came: Vec<Came>) {
+        for one in came {
+            match one {
+                Came::Up => {
+                    if let Some(id) = self.vias.relay_of(relay) {
+                        self.peers.relay_up(&mut self.cx, &id);
+                    }
+                }
+                Came::Packet { from, packet } => self.packet(Place::Via { link: relay, port: from }, &packet),
+                Came::Nobody(port) => {
+                    for stream in self.links.lose(&mut self.cx, relay, Some(port)) {
+                        let outcome = AttemptOutcome::DialFailed(DialFailure::Unreachable);
+                        self.over(stream, outcome, SessionEnd::Lost, true);
+                    }
+                }
+                Came::Observed(address) => {
+                    self.own.observed(address);
+                    self.peers.tell_candidates(&mut self.cx, &mut self.links);
+                }
+                Came::Over => self.over(relay, AttemptOutcome::Refused, SessionEnd::Closed, true),
+            }
+        }
+    }
+
+    /// Sends peers' packets through relays: queues that should be open, and who should be reached.
+    fn route(&mut self) {
+        if !self.peers.ready || self.cx.failed {
             return;
         }
-        let Some(stream) = self.links.datagram(&mut self.cx, remote, bytes) else { return };
+        if core::mem::take(&mut self.cx.queues_changed) {
+            for relay in self.vias.home().clone().iter() {
+                let queues = self.peers.queues(&self.cx, &relay.peer);
+                self.vias.want(relay.peer, queues);
+            }
+        }
+        for peer in core::mem::take(&mut self.cx.silent) {
+            self.peers.through_relays(&mut self.cx, &peer);
+        }
+        for (peer, relay) in core::mem::take(&mut self.cx.through) {
+            if let Some(link) = self.vias.link(&mut self.cx, &mut self.links, relay) {
+                self.peers.reach_through(&mut self.cx, &mut self.links, peer, &relay.peer, link);
+            }
+        }
+    }
+
+    /// A packet came, over the network or through a relay.
+    fn packet(&mut self, place: Place, bytes: &[u8]) {
+        if !self.peers.ready || self.cx.failed {
+            return;
+        }
+        let Some(stream) = self.links.datagram(&mut self.cx, place, bytes) else { return };
         // What is not read is not taken any further by the peer than it was told: that is the backpressure.
         if !self.was_pressed {
             self.read(stream);
@@ -300,6 +397,27 @@ impl Node {
     /// A stream is over, by its carrier or because what came on it was wrong.
     fn over(&mut self, stream: StreamId, outcome: AttemptOutcome, end: SessionEnd, close: bool) {
         let Some(link) = self.links.get(stream) else { return };
+        match link.role {
+            Role::Peer => {}
+            Role::Relay => {
+                self.vias.over(&mut self.cx, &mut self.links, stream, outcome, close);
+                for lost in self.links.lose(&mut self.cx, stream, None) {
+                    self.over(lost, AttemptOutcome::HandshakeFailed, SessionEnd::Lost, true);
+                }
+                return;
+            }
+            Role::Client => {
+                if let Some(who) = link.peer {
+                    self.relaying.over(stream, &who);
+                }
+                if close {
+                    self.links.abort(&mut self.cx, stream);
+                } else {
+                    self.links.forget(&mut self.cx, stream);
+                }
+                return;
+            }
+        }
         let (peer, dialled, confirmed) = (link.peer, link.we_dialled(), link.confirmed);
         if let Some(peer) = peer.filter(|_| dialled && !confirmed) {
             self.peers.attempt_over(&mut self.cx, &mut self.links, peer, stream, outcome);
@@ -324,6 +442,7 @@ impl Node {
                 Timer::Dial(peer) => self.peers.dial_due(&mut self.cx, &mut self.links, peer),
                 Timer::Retry(peer) => self.peers.retry_due(&mut self.cx, peer),
                 Timer::Overlap(peer) => self.peers.overlap_over(&mut self.cx, &mut self.links, peer),
+                Timer::Relay(id) => self.vias.due(&mut self.cx, &mut self.links, id),
                 Timer::Record => self.own.renew(&mut self.cx, true),
                 Timer::Expiry => self.peers.expiry_due(&mut self.cx),
                 Timer::Shutdown => {
@@ -343,7 +462,12 @@ impl Node {
                 let (remote, peer) = (link.remote, link.peer);
                 reject(&mut self.cx, remote, peer, Rejection::Slow);
             }
-            self.over(stream, AttemptOutcome::HandshakeFailed, end, true);
+            let outcome = if self.links.is_unanswered(stream) {
+                AttemptOutcome::DialFailed(DialFailure::TimedOut)
+            } else {
+                AttemptOutcome::HandshakeFailed
+            };
+            self.over(stream, outcome, end, true);
         }
     }
 
@@ -426,7 +550,10 @@ impl Node {
         }
         self.keep();
         if !self.cx.failed {
+            self.relaying.work(&mut self.cx, &mut self.links);
             self.peers.work(&mut self.cx, &mut self.links, &self.own);
+            self.route();
+            self.vias.work(&mut self.cx, &mut self.links);
         }
         self.cx.touched.clear();
         self.cx.let_questions_out();

@@ -2,10 +2,10 @@
 
 use crate::bounded::List;
 use crate::cx::{Cx, Promise, Timer};
-use crate::limits::{ADDRESSES, RECORD_LEAP, RECORD_LIFETIME};
+use crate::limits::{ADDRESSES, CANDIDATES, RECORD_LEAP, RECORD_LIFETIME, RELAYS};
 use crate::record::{Key, Profile, Record as _};
 use crate::time::WallClock;
-use crate::wire::peer_record::{PeerRecord, VERSION};
+use crate::wire::peer_record::{PeerRecord, Relay, VERSION};
 use bytes::Bytes;
 use core::net::SocketAddr;
 
@@ -13,6 +13,10 @@ use core::net::SocketAddr;
 pub(crate) struct Own {
     pub(crate) profile: Profile,
     local: List<SocketAddr, ADDRESSES>,
+    relays: List<Relay, RELAYS>,
+    relays_said: bool,
+    /// From where relays see our packets come.
+    observed: List<SocketAddr, RELAYS>,
     /// The peer record that may be shown, and the one that is not durable yet.
     record: Option<Bytes>,
     unsaved: Option<Bytes>,
@@ -20,7 +24,15 @@ pub(crate) struct Own {
 
 impl Own {
     pub(crate) fn new(profile: Profile) -> Self {
-        Self { profile, local: List::new(), record: None, unsaved: None }
+        Self {
+            profile,
+            local: List::new(),
+            relays: List::new(),
+            relays_said: true,
+            observed: List::new(),
+            record: None,
+            unsaved: None,
+        }
     }
 
     pub(crate) const fn record(&self) -> Option<&Bytes> {
@@ -37,6 +49,34 @@ impl Own {
         self.local = addresses;
         self.renew(cx, false);
         moved
+    }
+
+    /// These are the home relays from now on.
+    pub(crate) fn relays(&mut self, cx: &mut Cx, relays: List<Relay, RELAYS>) {
+        self.relays_said = self.relays == relays;
+        self.relays = relays;
+        self.renew(cx, false);
+    }
+
+    /// A relay sees our packets come from there.
+    pub(crate) fn observed(&mut self, address: SocketAddr) {
+        if !self.observed.contains(&address) {
+            if self.observed.is_full() {
+                self.observed.remove(0);
+            }
+            let _room_was_made = self.observed.push(address);
+        }
+    }
+
+    /// Where a peer may reach this node by datagrams.
+    pub(crate) fn candidates(&self) -> List<SocketAddr, CANDIDATES> {
+        let mut all: List<SocketAddr, CANDIDATES> = List::new();
+        for address in self.observed.iter().chain(self.profile.advertised.iter()).chain(self.local.iter()) {
+            if !all.contains(address) {
+                let _as_many_as_fit = all.push(*address);
+            }
+        }
+        all
     }
 
     /// This store is older than what it has said. Its newest record may carry any number up to that of the lost ones,
@@ -57,7 +97,8 @@ impl Own {
             }
         }
         let made = self.record.is_some() || self.unsaved.is_some();
-        if made && !always && addresses == self.profile.record_addresses {
+        let said = core::mem::replace(&mut self.relays_said, true);
+        if made && !always && said && addresses == self.profile.record_addresses {
             return;
         }
         self.profile.record_seq += 1;
@@ -71,7 +112,7 @@ impl Own {
             issued,
             expires: WallClock(issued.0.saturating_add(lifetime)),
             addresses,
-            relays: List::new(),
+            relays: self.relays.clone(),
             prekey: None,
             features: 0,
         };

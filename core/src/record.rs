@@ -22,8 +22,9 @@
 
 use crate::bounded::List;
 use crate::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, InviteId, Name, PeerId, Tag};
-use crate::limits::{ADDRESSES, ENTRY_HEADS, KEY_BYTES, RANGES, SHORT_BYTES};
+use crate::limits::{ADDRESSES, ENTRY_HEADS, KEY_BYTES, RANGES, RELAYS, SHORT_BYTES};
 use crate::time::{Age, WallClock};
+use crate::wire::peer_record::Relay;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::net::SocketAddr;
@@ -34,7 +35,8 @@ use serde::{Deserialize, Serialize};
 /// 2: an entry names the place of what it replaces beside its hash, and says why its body is gone; a feed says how far
 /// it was issued again, a conversation how far it is being deleted.
 /// 3: an own entry says when it expires, a profile how long it tries a message; it counts how long it has lived. The hash
-/// of an entry has a key that stands for its feed, the tag is one over that hash.
+/// of an entry has a key that stands for its feed, the tag is one over that hash. A contact
+/// has relays.
 pub const FORMAT: u8 = 3;
 /// Sealing id of a record that is not encrypted.
 pub const NOT_SEALED: u8 = 0;
@@ -450,6 +452,8 @@ pub struct Contact {
     pub ticket_addresses: List<SocketAddr, ADDRESSES>,
     /// Those addresses of the newest peer record that we may dial.
     pub record_addresses: List<SocketAddr, ADDRESSES>,
+    /// Its home relays: from the ticket, then from the newest peer record that names any.
+    pub relays: List<Relay, RELAYS>,
     pub record_seq: u64,
     /// The peer record exactly as it was signed; empty if none came yet.
     pub record: Bytes,

@@ -79,6 +79,8 @@ pub(crate) struct Identified {
     pub(crate) after: Option<SessionId>,
     pub(crate) secret: Option<[u8; 16]>,
     pub(crate) nickname: Option<Name>,
+    /// Responder only: what the initiator wants of the session.
+    pub(crate) features: u64,
 }
 
 /// What one record, or its lack, led to.
@@ -130,6 +132,8 @@ pub(crate) struct Session {
     began: Instant,
     smoothed_rtt: Duration,
     heard: Instant,
+    /// How long it may hear nothing before it asks.
+    idle: Duration,
     /// No record came yet: whether the other side has the keys is not known.
     unproven: bool,
     offered: Option<Instant>,
@@ -158,6 +162,7 @@ impl Session {
             began: now,
             smoothed_rtt: Duration::ZERO,
             heard: now,
+            idle: IDLE_PING,
             unproven: true,
             offered: None,
             ping: None,
@@ -345,6 +350,11 @@ impl Session {
         self.smoothed_rtt
     }
 
+    /// How long the way stands without a packet.
+    pub(crate) const fn keep(&mut self, idle: Duration) {
+        self.idle = idle;
+    }
+
     /// Packets measured the round trip.
     pub(crate) const fn measured(&mut self, round: Duration) {
         self.smoothed_rtt = round;
@@ -393,6 +403,7 @@ impl Session {
             after: None,
             secret: None,
             nickname: None,
+            features: 0,
         })
     }
 
@@ -413,6 +424,7 @@ impl Session {
             after: intro.after,
             secret: intro.secret,
             nickname: intro.nickname,
+            features: intro.features,
         })
     }
 
@@ -423,6 +435,7 @@ impl Session {
         after: Option<SessionId>,
         secret: Option<[u8; 16]>,
         nickname: Option<Name>,
+        features: u64,
     ) -> Result<Proceeded, Rejection> {
         let State::Deciding(mut handshake) = core::mem::replace(&mut self.state, State::Over) else {
             return Err(Rejection::BadHandshake);
@@ -434,7 +447,7 @@ impl Session {
                 certificate: keys.as_initiator,
                 holder: keys.holder,
                 start: keys.start,
-                features: 0,
+                features,
                 after,
                 secret,
                 nickname,
@@ -575,8 +588,8 @@ impl Session {
             State::Open(_) => Some(match (self.ping, self.ping_due, self.asked()) {
                 // A ping that waits for a carrier that takes nothing: that is silence too.
                 (Some((_, since)), _, _) | (None, Some(since), _) => since + self.patience(),
-                (None, None, Some(since)) => (since + self.patience()).min(self.heard + IDLE_PING),
-                (None, None, None) => self.heard + IDLE_PING,
+                (None, None, Some(since)) => (since + self.patience()).min(self.heard + self.idle),
+                (None, None, None) => self.heard + self.idle,
             }),
         }
     }

@@ -3,12 +3,13 @@
 //!
 //! `pl1` + lower-case base32 without padding (RFC 4648, section 6) of: version, PeerId (32), secret (16), expiry in
 //! minutes since 1970 (4, big-endian), nickname (length, bytes), addresses (count, then 4 or 6, octets, port),
-//! relays (count, so far 0), and the first 4 bytes of BLAKE3 over all of it.
+//! relays (count, then PeerId and address of each), and the first 4 bytes of BLAKE3 over all of it.
 
 use crate::bounded::List;
-use crate::ids::{InviteId, Name, PeerId};
-use crate::limits::ADDRESSES;
+use crate::ids::{InviteId, Name, PeerId, QueueId};
+use crate::limits::{ADDRESSES, RELAYS};
 use crate::time::WallClock;
+use crate::wire::peer_record::Relay;
 use alloc::string::String;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
@@ -36,6 +37,16 @@ impl TicketSecret {
     }
 }
 
+/// The queue of an inviter at `relay` for who has the ticket of this invitation and is no contact yet.
+#[must_use]
+pub fn knock_queue(invite: &InviteId, relay: &PeerId) -> QueueId {
+    let mut hasher = blake3::Hasher::new_derive_key("peerlink 2026-11 v1 knock queue");
+    hasher.update(&invite.0).update(relay.as_bytes());
+    let mut id = [0; 16];
+    hasher.finalize_xof().fill(&mut id);
+    QueueId(id)
+}
+
 impl fmt::Debug for TicketSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TicketSecret(..)")
@@ -50,6 +61,8 @@ pub struct Ticket {
     /// Judged by the inviter alone; to the minute.
     pub expires: WallClock,
     pub addresses: List<SocketAddr, ADDRESSES>,
+    /// Where the inviter can be reached if none of the addresses can.
+    pub relays: List<Relay, RELAYS>,
 }
 
 /// Why a text is not a ticket.
@@ -75,19 +88,13 @@ impl fmt::Display for Ticket {
         out.extend_from_slice(nickname.as_bytes());
         out.push(u8::try_from(self.addresses.len()).map_err(|_| fmt::Error)?);
         for address in self.addresses.iter() {
-            match address.ip() {
-                IpAddr::V4(ip) => {
-                    out.push(4);
-                    out.extend_from_slice(&ip.octets());
-                }
-                IpAddr::V6(ip) => {
-                    out.push(6);
-                    out.extend_from_slice(&ip.octets());
-                }
-            }
-            out.extend_from_slice(&address.port().to_be_bytes());
+            put_address(&mut out, address);
         }
-        out.push(0);
+        out.push(u8::try_from(self.relays.len()).map_err(|_| fmt::Error)?);
+        for relay in self.relays.iter() {
+            out.extend_from_slice(relay.peer.as_bytes());
+            put_address(&mut out, &relay.address);
+        }
         let check = blake3::hash(&out);
         out.extend(check.as_bytes().iter().take(CHECK));
         let mut text = data_encoding::BASE32_NOPAD.encode(&out);
@@ -120,13 +127,38 @@ impl FromStr for Ticket {
     }
 }
 
+fn put_address(out: &mut alloc::vec::Vec<u8>, address: &SocketAddr) {
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            out.push(4);
+            out.extend_from_slice(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            out.push(6);
+            out.extend_from_slice(&ip.octets());
+        }
+    }
+    out.extend_from_slice(&address.port().to_be_bytes());
+}
+
+fn part<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(*head)
+}
+
+fn take_address(rest: &mut &[u8]) -> Option<SocketAddr> {
+    let [family] = part(rest)?;
+    let ip = match family {
+        4 => IpAddr::from(part::<4>(rest)?),
+        6 => IpAddr::from(part::<16>(rest)?),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, u16::from_be_bytes(part(rest)?)))
+}
+
 impl Ticket {
     fn parse(content: &[u8]) -> Option<Self> {
-        fn part<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-            let (head, tail) = rest.split_first_chunk::<N>()?;
-            *rest = tail;
-            Some(*head)
-        }
         let mut rest = content;
         let [_version] = part(&mut rest)?;
         let peer = PeerId::new(part(&mut rest)?).ok()?;
@@ -140,17 +172,15 @@ impl Ticket {
         let [count] = part(&mut rest)?;
         let mut addresses = List::new();
         for _ in 0..count {
-            let [family] = part(&mut rest)?;
-            let ip = match family {
-                4 => IpAddr::from(part::<4>(&mut rest)?),
-                6 => IpAddr::from(part::<16>(&mut rest)?),
-                _ => return None,
-            };
-            let port = u16::from_be_bytes(part(&mut rest)?);
-            addresses.push(SocketAddr::new(ip, port)).ok()?;
+            addresses.push(take_address(&mut rest)?).ok()?;
         }
-        let [_relays] = part(&mut rest)?;
-        rest.is_empty().then_some(Self { peer, secret, nickname, expires, addresses })
+        let [count] = part(&mut rest)?;
+        let mut relays = List::new();
+        for _ in 0..count {
+            let peer = PeerId::new(part(&mut rest)?).ok()?;
+            relays.push(Relay { peer, address: take_address(&mut rest)? }).ok()?;
+        }
+        rest.is_empty().then_some(Self { peer, secret, nickname, expires, addresses, relays })
     }
 
     /// The bytes that a checksum protects, for tests that damage them one at a time.
@@ -174,6 +204,10 @@ mod tests {
             nickname: Some(Name::new("Alice").unwrap()),
             expires: WallClock(1_790_000_040_000),
             addresses: List::of(["192.0.2.7:4711".parse().unwrap(), "[2001:db8::1]:4711".parse().unwrap()]),
+            relays: List::of([Relay {
+                peer: PeerId::new(*key.pk).unwrap(),
+                address: "192.0.2.8:4712".parse().unwrap(),
+            }]),
         }
     }
 
@@ -189,6 +223,7 @@ mod tests {
     fn a_ticket_with_one_address_is_short_enough_to_send() {
         let mut one = ticket();
         one.addresses = List::of(["192.0.2.7:4711".parse().unwrap()]);
+        one.relays = List::new();
         assert!(one.to_string().len() <= 125, "{}", one.to_string().len());
     }
 

@@ -327,6 +327,7 @@ lines!(Command {
     "set_nickname" = SetNickname { nickname },
     "set_expire" = SetExpire { after },
     "advertise" = Advertise { addresses },
+    "use_relays" = UseRelays { relays },
     "reach" = Reach { peer },
     "shutdown" = Shutdown,
 });
@@ -362,6 +363,7 @@ lines!(Event {
     "contact_changed" = ContactChanged { peer, change },
     "profile_changed" = ProfileChanged,
     "connected" = Connected { peer, remote, path, initiator },
+    "path_changed" = PathChanged { peer, remote, path },
     "disconnected" = Disconnected { peer, why },
     "attempt" = Attempt { peer, remote, path, outcome },
     "next_attempt" = NextAttempt { peer, at },
@@ -418,7 +420,7 @@ words!(SessionEnd {
     "local" = Local,
     "misbehaved" = Misbehaved,
 });
-words!(PathKind { "stream" = Stream, "datagram" = Datagram, });
+words!(PathKind { "stream" = Stream, "datagram" = Datagram, "relayed" = Relayed, });
 words!(AttemptOutcome {
     "connected" = Connected,
     "superseded" = Superseded,
@@ -440,7 +442,7 @@ words!(Kind { "text" = Text, "tombstone" = Tombstone, "cancel" = Cancel, "read" 
 parts!(Page { complete, records });
 parts!(Batch { id, writes });
 parts!(KeyRange { first, last, max_bytes });
-parts!(Ticket { peer, secret, nickname, expires, addresses });
+parts!(Ticket { peer, secret, nickname, expires, addresses, relays });
 
 macro_rules! directed {
     ($($type:ty, $direction:ident $($prefix:ident)?;)*) => {$(

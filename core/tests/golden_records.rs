@@ -174,6 +174,7 @@ fn what_restores_a_node_is_what_it_was() {
         conversation: ConversationNo(3),
         ticket_addresses: addresses(),
         record_addresses: List::new(),
+        relays: List::new(),
         record_seq: 0,
         record: Bytes::new(),
         added: WallClock(1_790_000_000_000),

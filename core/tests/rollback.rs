@@ -272,7 +272,7 @@ fn a_second_copy_that_goes_on_writing_is_named() {
     }
     pair.drive_until("delivered", settled);
     let backup = pair.sides[ALICE].disk.clone();
-    let [mut other, _] = Pair::new().sides;
+    let mut other = Pair::new().sides.remove(ALICE);
     other.node = None;
     other.disk = backup;
     other.events.clear();

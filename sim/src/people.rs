@@ -261,6 +261,7 @@ impl World {
             | Event::GapFilled { .. }
             | Event::ProfileChanged
             | Event::Connected { .. }
+            | Event::PathChanged { .. }
             | Event::Attempt { .. }
             | Event::NextAttempt { .. }
             | Event::Rejected { .. }
@@ -380,7 +381,14 @@ impl World {
                 let nickname = name(NICKNAME_MARK, other, 0);
                 let addresses = List::of([self.hosts[other].address()]);
                 Command::Add {
-                    ticket: Box::new(Ticket { peer, secret, nickname, expires, addresses }),
+                    ticket: Box::new(Ticket {
+                        peer,
+                        secret,
+                        nickname,
+                        expires,
+                        addresses,
+                        relays: List::new(),
+                    }),
                     petname,
                 }
             } else {

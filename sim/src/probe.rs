@@ -139,6 +139,7 @@ impl Met {
             | Event::ContactChanged { .. }
             | Event::ProfileChanged
             | Event::Connected { .. }
+            | Event::PathChanged { .. }
             | Event::NextAttempt { .. }
             | Event::StoreFailed => return,
         };

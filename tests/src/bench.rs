@@ -301,6 +301,7 @@ pub fn contact(peer: PeerId, no: u32, name: &str, address: Option<SocketAddr>) -
         conversation: ConversationNo(no),
         ticket_addresses: List::of(address),
         record_addresses: List::new(),
+        relays: List::new(),
         record_seq: 0,
         record: Bytes::new(),
         added: WallClock(1),

@@ -5,30 +5,35 @@
 //! links; from a certain number of them on, or from a second for one source, an initiation must bring a cookie, which
 //! costs us no memory. Whoever brings one takes the place of somebody who did not.
 
-use super::{Carried, Link, Links, source};
-use crate::api::{Output, Rejection};
+use super::{Carried, Link, Links, Role, source};
+use crate::api::{Event, Output, PathKind, Rejection};
 use crate::cx::Cx;
 use crate::ids::{PeerId, StreamId};
 use crate::limits::{
     COOKIE_ABOVE, COOKIE_LIFETIME, HALF_OPEN, HALF_OPEN_PER_SOURCE, HANDSHAKE_RETRY, HANDSHAKE_TIMEOUT,
+    IDLE_PING, KEEPALIVE,
 };
 use crate::noise::Split;
-use crate::path::channel::{Channel, Opened};
+use crate::path::channel::{Channel, Opened, Place};
+use crate::path::dial::is_far;
 use crate::session::{Keys, Session, Step};
 use crate::time::{Duration, Instant};
-use crate::wire::frame::{CloseReason, Frame};
+use crate::wire::frame::{CloseReason, Frame, Port};
 use crate::wire::handshake::Carrier;
 use crate::wire::packet::{
     Cookie, DATA_HEADER, INITIATION_LEN, Initiation, Packet, cookie, finish, initiation, mac1_of,
     open_cookie, response,
 };
+use crate::wire::put;
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Links over datagrams are numbered where no driver numbers its streams.
 pub(super) const FIRST: u64 = 1 << 63;
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A message of a handshake that may have been lost.
 #[derive(Debug)]
@@ -44,7 +49,7 @@ pub(super) struct Datagrams {
     /// What the session is called here, and there once that is known.
     mine: u32,
     theirs: u32,
-    remote: SocketAddr,
+    remote: Place,
     /// Who began: what Noise message 1 was, by which a repetition of it is known.
     began: Vec<u8>,
     /// Who began has shown that he receives at `remote`.
@@ -60,7 +65,7 @@ pub(super) struct Datagrams {
 }
 
 impl Datagrams {
-    fn new(mine: u32, theirs: u32, remote: SocketAddr, began: &[u8]) -> Self {
+    fn new(mine: u32, theirs: u32, remote: Place, began: &[u8]) -> Self {
         Self {
             mine,
             theirs,
@@ -80,6 +85,15 @@ impl Datagrams {
         self.mine
     }
 
+    /// Where it goes now, or will if the handshake succeeds.
+    pub(super) fn is_direct(&self) -> bool {
+        self.channel.as_ref().map_or(self.remote, Channel::remote).is_direct()
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        self.channel.as_ref().is_some_and(Channel::is_silent)
+    }
+
     pub(super) fn is_writable(&self, record: usize) -> bool {
         self.channel.as_ref().is_some_and(|channel| channel.is_writable(record))
     }
@@ -89,7 +103,7 @@ impl Datagrams {
     }
 
     fn send(&mut self, cx: &mut Cx, bytes: Vec<u8>, repeated: bool) {
-        send(cx, self.remote, bytes.clone());
+        send(cx, self.remote, None, bytes.clone());
         let due = repeated.then(|| cx.now + HANDSHAKE_RETRY);
         self.repeat = Some(Repeat { bytes, due, wait: HANDSHAKE_RETRY });
     }
@@ -170,7 +184,7 @@ impl Datagrams {
         let Some(channel) = &mut self.channel else { return true };
         loop {
             match channel.leave(cx.now, &mut cx.rng) {
-                Ok(Some(leaving)) => send(cx, leaving.remote, leaving.bytes),
+                Ok(Some(leaving)) => send(cx, leaving.remote, leaving.ttl, leaving.bytes),
                 Ok(None) => return true,
                 Err(_) => return false,
             }
@@ -180,7 +194,7 @@ impl Datagrams {
     pub(super) fn close(&mut self, cx: &mut Cx, reason: CloseReason) {
         self.flush(cx);
         if let Some(leaving) = self.channel.as_mut().and_then(|channel| channel.close(reason)) {
-            send(cx, leaving.remote, leaving.bytes);
+            send(cx, leaving.remote, leaving.ttl, leaving.bytes);
         }
     }
 
@@ -215,7 +229,7 @@ impl Datagrams {
             repeat.wait = (repeat.wait * 2).min(HANDSHAKE_TIMEOUT);
             repeat.due = Some(cx.now + repeat.wait);
             let bytes = repeat.bytes.clone();
-            send(cx, self.remote, bytes);
+            send(cx, self.remote, None, bytes);
         }
         if let Some(channel) = &mut self.channel {
             channel.due(cx.now);
@@ -224,9 +238,29 @@ impl Datagrams {
     }
 }
 
-fn send(cx: &mut Cx, remote: SocketAddr, bytes: Vec<u8>) {
-    cx.stats.datagrams_sent += 1;
-    cx.out.push_back(Output::Datagram { remote, ttl: None, bytes: Bytes::from(bytes) });
+fn send(cx: &mut Cx, remote: Place, ttl: Option<u8>, bytes: Vec<u8>) {
+    match remote {
+        Place::Udp(remote) => {
+            cx.stats.datagrams_sent += 1;
+            cx.out.push_back(Output::Datagram { remote, ttl, bytes: Bytes::from(bytes) });
+        }
+        // Full: lost, as packets may be, and counted.
+        Place::Via { link, port } => {
+            if cx.to_relays.push((link, port, bytes)).is_err() {
+                cx.stats.relay_dropped += 1;
+            }
+        }
+    }
+}
+
+fn is_same_source(link: &Link, place: Place) -> bool {
+    match (&link.carrier, place) {
+        (Carried::Datagrams(of), Place::Via { link, .. }) => {
+            matches!(of.remote, Place::Via { link: other, .. } if other == link)
+        }
+        (Carried::Stream { .. }, Place::Via { .. }) => false,
+        (_, Place::Udp(address)) => source(&link.remote) == source(&address),
+    }
 }
 
 /// What cookies are made of: a secret that changes, and the one before it.
@@ -251,24 +285,25 @@ impl Cookies {
         }
     }
 
-    fn make(&mut self, cx: &mut Cx, remote: &SocketAddr) -> Cookie {
+    fn make(&mut self, cx: &mut Cx, remote: &Place) -> Cookie {
         bake(&self.current(cx), remote)
     }
 
-    fn good(&mut self, cx: &mut Cx, remote: &SocketAddr, initiation: &Initiation<'_>) -> bool {
+    fn good(&mut self, cx: &mut Cx, remote: &Place, initiation: &Initiation<'_>) -> bool {
         let current = self.current(cx);
         initiation.has(&bake(&current, remote))
             || self.before.is_some_and(|before| initiation.has(&bake(&before, remote)))
     }
 }
 
-fn bake(secret: &[u8; 32], remote: &SocketAddr) -> Cookie {
+fn bake(secret: &[u8; 32], remote: &Place) -> Cookie {
     let mut hasher = blake3::Hasher::new_keyed(secret);
-    match remote.ip().to_canonical() {
-        IpAddr::V4(ip) => hasher.update(&ip.octets()),
-        IpAddr::V6(ip) => hasher.update(&ip.octets()),
-    };
-    hasher.update(&remote.port().to_be_bytes());
+    let mut name = Vec::new();
+    match remote {
+        Place::Udp(address) => put(&mut name, &address),
+        Place::Via { link, port } => put(&mut name, &(link, port)),
+    }
+    hasher.update(&name);
     let mut cookie = [0; 16];
     hasher.finalize_xof().fill(&mut cookie);
     Cookie(cookie)
@@ -284,7 +319,8 @@ impl Links {
         }
     }
 
-    fn add(&mut self, session: Session, remote: SocketAddr, peer: Option<PeerId>, of: Datagrams) -> StreamId {
+    fn add(&mut self, session: Session, peer: Option<PeerId>, of: Datagrams) -> StreamId {
+        let remote = self.address_of(of.remote);
         let stream = StreamId(self.next_datagrams);
         self.next_datagrams += 1;
         self.names.insert(of.mine, stream);
@@ -300,20 +336,37 @@ impl Links {
         }
     }
 
-    pub(super) fn dial_datagrams(&mut self, cx: &mut Cx, peer: PeerId, remote: SocketAddr) -> StreamId {
+    /// Where a place is, for people: the relay that leads there, or the place itself.
+    fn address_of(&self, place: Place) -> SocketAddr {
+        match place {
+            Place::Udp(address) => address,
+            Place::Via { link, .. } => self.map.get(&link).map_or(NOWHERE, |link| link.remote),
+        }
+    }
+
+    /// Dials `peer` by packets. `keys`: as whom, if not as this node.
+    pub(crate) fn dial_datagrams(
+        &mut self,
+        cx: &mut Cx,
+        peer: PeerId,
+        place: Place,
+        keys: Option<&Arc<Keys>>,
+    ) -> StreamId {
         let name = self.draw_name(cx);
         let mut session = Session::dial(Carrier::Datagram, peer, cx.now);
-        let noise = session.begin(&self.keys, &mut cx.rng, cx.now).unwrap_or_default();
-        let mut of = Datagrams::new(name, 0, remote, &noise);
+        let as_whom = keys.map_or(&self.keys, |keys| keys);
+        let noise = session.begin(as_whom, &mut cx.rng, cx.now).unwrap_or_default();
+        let mut of = Datagrams::new(name, 0, place, &noise);
         of.send(cx, initiation(&peer, name, &noise, None), true);
-        let stream = self.add(session, remote, Some(peer), of);
+        let stream = self.add(session, Some(peer), of);
+        self.name(stream, peer, keys);
         self.arm(cx, stream);
         stream
     }
 
     /// A datagram came. Gives the link that has something to read, or to send.
-    pub(crate) fn datagram(&mut self, cx: &mut Cx, remote: SocketAddr, bytes: &[u8]) -> Option<StreamId> {
-        cx.stats.datagrams_received += 1;
+    pub(crate) fn datagram(&mut self, cx: &mut Cx, remote: Place, bytes: &[u8]) -> Option<StreamId> {
+        cx.stats.datagrams_received += u64::from(remote.is_direct());
         let stream = match Packet::parse(bytes) {
             Some(Packet::Initiation(initiation)) => self.initiated(cx, remote, &initiation),
             Some(Packet::Response { receiver, sender, noise }) => {
@@ -334,12 +387,7 @@ impl Links {
         stream
     }
 
-    fn initiated(
-        &mut self,
-        cx: &mut Cx,
-        remote: SocketAddr,
-        initiation: &Initiation<'_>,
-    ) -> Option<StreamId> {
+    fn initiated(&mut self, cx: &mut Cx, remote: Place, initiation: &Initiation<'_>) -> Option<StreamId> {
         if !initiation.is_for(&cx.peer()) {
             cx.stats.rejected_not_for_us += 1;
             return None;
@@ -353,27 +401,28 @@ impl Links {
             {
                 // The response was lost, or is late.
                 if let Some(repeat) = &of.repeat {
-                    send(cx, remote, repeat.bytes.clone());
+                    send(cx, remote, None, repeat.bytes.clone());
                 }
                 return None;
             }
         }
-        let (all, same) = self.map.values().filter(half_open).fold((0, 0), |(all, same), link| {
-            (all + 1, same + usize::from(source(&link.remote) == source(&remote)))
-        });
+        let (all, same) =
+            self.map.values().filter(half_open).fold((0, 0), |(all, same), link| {
+                (all + 1, same + usize::from(is_same_source(link, remote)))
+            });
         let shown = self.cookies.good(cx, &remote, initiation);
         if !shown && (all >= COOKIE_ABOVE || same > 0) {
             let nonce = cx.rng.bytes();
             let baked = self.cookies.make(cx, &remote);
             if let Some(reply) = cookie(&cx.peer(), initiation.sender, &initiation.mac1, nonce, baked) {
-                send(cx, remote, reply);
+                send(cx, remote, None, reply);
             }
             return None;
         }
         if all >= HALF_OPEN || same >= HALF_OPEN_PER_SOURCE || !self.has_room() {
             let other = |link: &Link| {
                 matches!(&link.carrier, Carried::Datagrams(of) if !of.shown)
-                    && (same < HALF_OPEN_PER_SOURCE || source(&link.remote) == source(&remote))
+                    && (same < HALF_OPEN_PER_SOURCE || is_same_source(link, remote))
             };
             let other = self.map.iter().filter(|(_, link)| half_open(link)).find(|(_, link)| other(link));
             let Some(other) = other.map(|(stream, _)| *stream).filter(|_| shown) else {
@@ -386,18 +435,12 @@ impl Links {
         let mut of = Datagrams::new(name, initiation.sender, remote, initiation.noise);
         of.shown = shown;
         of.message = Some(initiation.noise.to_vec());
-        let stream = self.add(Session::accept(Carrier::Datagram, cx.now), remote, None, of);
+        let stream = self.add(Session::accept(Carrier::Datagram, cx.now), None, of);
         self.arm(cx, stream);
         Some(stream)
     }
 
-    fn responded(
-        &mut self,
-        remote: SocketAddr,
-        receiver: u32,
-        sender: u32,
-        noise: &[u8],
-    ) -> Option<StreamId> {
+    fn responded(&mut self, remote: Place, receiver: u32, sender: u32, noise: &[u8]) -> Option<StreamId> {
         let stream = *self.names.get(&receiver)?;
         let (session, of, _) = self.datagrams(stream)?;
         if !session.awaits_hello() || of.remote != remote {
@@ -409,7 +452,7 @@ impl Links {
         Some(stream)
     }
 
-    fn finished(&mut self, remote: SocketAddr, receiver: u32, noise: &[u8]) -> Option<StreamId> {
+    fn finished(&mut self, remote: Place, receiver: u32, noise: &[u8]) -> Option<StreamId> {
         let stream = *self.names.get(&receiver)?;
         let (session, of, _) = self.datagrams(stream)?;
         if !session.awaits_intro() || of.remote != remote {
@@ -422,7 +465,7 @@ impl Links {
     fn got_cookie(
         &mut self,
         cx: &mut Cx,
-        remote: SocketAddr,
+        remote: Place,
         receiver: u32,
         nonce: [u8; 12],
         sealed: &[u8],
@@ -445,7 +488,7 @@ impl Links {
     fn data(
         &mut self,
         cx: &mut Cx,
-        remote: SocketAddr,
+        remote: Place,
         receiver: u32,
         number: u64,
         header: &[u8; DATA_HEADER],
@@ -476,8 +519,18 @@ impl Links {
             // There may be room for more.
             cx.touch(peer);
         }
+        let address = self.address_of(now);
         let link = self.map.get_mut(&stream)?;
-        link.remote = now;
+        let path = link.path();
+        if (link.remote, link.was) != (address, path)
+            && link.confirmed
+            && let Some(peer) = link.peer.filter(|_| link.role == Role::Peer)
+        {
+            cx.event(Event::PathChanged { peer, remote: address, path });
+        }
+        (link.remote, link.was) = (address, path);
+        let far = path == PathKind::Datagram && is_far(&address);
+        link.session.keep(if far { KEEPALIVE } else { IDLE_PING });
         if let Some(reason) = link.ending.filter(|_| idle) {
             self.end(cx, stream, reason);
             return None;
@@ -490,6 +543,66 @@ impl Links {
         let alive = self.datagrams(stream).is_none_or(|(_, of, _)| of.flush(cx));
         self.arm(cx, stream);
         alive
+    }
+
+    /// The peer behind this link may be at these places: try them. `opener`: it does not know yet that we do.
+    pub(crate) fn try_places(&mut self, cx: &mut Cx, stream: StreamId, places: &[SocketAddr], opener: bool) {
+        let Some((_, of, _)) = self.datagrams(stream) else { return };
+        let Some(channel) = &mut of.channel else { return };
+        for place in places {
+            channel.try_place(cx.now, Place::Udp(*place), opener);
+        }
+        self.flush(cx, stream);
+    }
+
+    /// Tries a way through a relay for a session whose own way is silent.
+    pub(crate) fn try_relay(&mut self, cx: &mut Cx, stream: StreamId, place: Place) {
+        if let Some((_, of, _)) = self.datagrams(stream)
+            && let Some(channel) = of.channel.as_mut().filter(|channel| channel.is_silent())
+        {
+            channel.try_place(cx.now, place, false);
+            self.flush(cx, stream);
+        }
+    }
+
+    /// Places that lead nowhere any more, since a relay is gone or says that nobody is behind its port. Gives the links
+    /// that had no other way.
+    pub(crate) fn lose(&mut self, cx: &mut Cx, relay: StreamId, port: Option<Port>) -> Vec<StreamId> {
+        let through = |place: Place| match place {
+            Place::Via { link, port: other } => link == relay && port.is_none_or(|port| port == other),
+            Place::Udp(_) => false,
+        };
+        let mut lost = Vec::new();
+        for stream in self.streams().collect::<Vec<_>>() {
+            let Some((_, of, _)) = self.datagrams(stream) else { continue };
+            let alive = match &mut of.channel {
+                Some(channel) => channel.lose(cx.now, through),
+                None => !through(of.remote),
+            };
+            if alive {
+                self.flush(cx, stream);
+            } else {
+                lost.push(stream);
+            }
+        }
+        lost
+    }
+
+    /// Nobody answered a dial by packets.
+    pub(crate) fn is_unanswered(&self, stream: StreamId) -> bool {
+        self.map.get(&stream).is_some_and(|link| {
+            let nothing = matches!(&link.carrier, Carried::Datagrams(of) if of.theirs == 0);
+            nothing && link.we_dialled()
+        })
+    }
+
+    /// Whether this peer is being dialled there.
+    pub(crate) fn is_dialling(&self, peer: &PeerId, place: Place) -> bool {
+        self.map.values().any(|link| {
+            link.peer == Some(*peer)
+                && link.we_dialled()
+                && matches!(&link.carrier, Carried::Datagrams(of) if of.remote == place)
+        })
     }
 
     /// This machine is somewhere else: sessions over datagrams say so.

@@ -8,15 +8,28 @@ use crate::api::{Event, Output, PathKind, Rejection, SessionEnd};
 use crate::cx::{Cx, Timer};
 use crate::ids::{Epoch, PeerId, SessionId, StreamId};
 use crate::limits::{DIAL_TIMEOUT, HALF_OPEN, HALF_OPEN_PER_SOURCE, PLAINTEXT_BYTES, SHUTDOWN_MAX, STREAMS};
+use crate::path::channel::Place;
 use crate::planted::planted;
 use crate::session::{Identified, Keys, Session, Step, put_record};
 use crate::wire::frame::{CloseReason, Frame};
-use crate::wire::handshake::Carrier;
+use crate::wire::handshake::{Carrier, WANTS_RELAY};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// What the two ends of a link are to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Two people, who talk.
+    Peer,
+    /// The other end relays for us.
+    Relay,
+    /// We relay for the other end.
+    Client,
+}
 
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -32,7 +45,14 @@ pub(crate) struct Link {
     pub(crate) confirmed: bool,
     pub(crate) have_due: bool,
     pub(crate) record_due: bool,
+    /// The peer should know where else we may be reached.
+    pub(crate) candidates_due: bool,
     carrier: Carried,
+    /// What carried it last.
+    was: PathKind,
+    pub(crate) role: Role,
+    /// As whom we speak, if not as this node.
+    keys: Option<Arc<Keys>>,
     ending: Option<CloseReason>,
 }
 
@@ -59,7 +79,11 @@ impl Link {
             confirmed: false,
             have_due: false,
             record_due: false,
+            candidates_due: false,
             carrier,
+            was: PathKind::Relayed,
+            role: Role::Peer,
+            keys: None,
             ending: None,
         }
     }
@@ -77,10 +101,11 @@ impl Link {
         self.session.dialled().is_some()
     }
 
-    pub(crate) const fn path(&self) -> PathKind {
+    pub(crate) fn path(&self) -> PathKind {
         match &self.carrier {
             Carried::Stream { .. } => PathKind::Stream,
-            Carried::Datagrams(_) => PathKind::Datagram,
+            Carried::Datagrams(datagrams) if datagrams.is_direct() => PathKind::Datagram,
+            Carried::Datagrams(_) => PathKind::Relayed,
         }
     }
 
@@ -182,23 +207,46 @@ impl Links {
     }
 
     pub(crate) fn dial(&mut self, cx: &mut Cx, peer: PeerId, path: PathKind, remote: SocketAddr) -> StreamId {
+        self.dial_as(cx, peer, path, remote, None)
+    }
+
+    /// Dials as somebody else than this node, or as this node.
+    pub(crate) fn dial_as(
+        &mut self,
+        cx: &mut Cx,
+        peer: PeerId,
+        path: PathKind,
+        remote: SocketAddr,
+        keys: Option<&Arc<Keys>>,
+    ) -> StreamId {
         if path == PathKind::Datagram {
-            return self.dial_datagrams(cx, peer, remote);
+            return self.dial_datagrams(cx, peer, Place::Udp(remote), keys);
         }
         let stream = StreamId(self.next_dial);
         self.next_dial += 2;
         let carrier = Carried::Stream { busy: false, outbound: Vec::new() };
         let session = Session::dial(Carrier::Stream, peer, cx.now);
         self.map.insert(stream, Link::new(session, remote, Some(peer), carrier));
+        self.name(stream, peer, keys);
         cx.out.push_back(Output::Dial { stream, remote, timeout: DIAL_TIMEOUT });
         stream
+    }
+
+    /// A link that we dial as somebody else is one to a relay.
+    fn name(&mut self, stream: StreamId, peer: PeerId, keys: Option<&Arc<Keys>>) {
+        if let (Some(link), Some(keys)) = (self.map.get_mut(&stream), keys) {
+            link.peer = Some(peer);
+            link.role = Role::Relay;
+            link.keys = Some(keys.clone());
+        }
     }
 
     /// A dial succeeded. `false`: not one of ours, or it cannot go on.
     pub(crate) fn connected(&mut self, cx: &mut Cx, stream: StreamId) -> bool {
         let Some(link) = self.map.get_mut(&stream) else { return true };
         let mut out = Vec::new();
-        let begun = link.session.connected(&self.keys, &mut cx.rng, cx.now, &mut out).is_ok();
+        let keys = link.keys.as_deref().unwrap_or(&self.keys);
+        let begun = link.session.connected(keys, &mut cx.rng, cx.now, &mut out).is_ok();
         hand_over(cx, stream, link, out);
         self.arm(cx, stream);
         begun
@@ -219,13 +267,13 @@ impl Links {
         if link.ending.is_some() {
             return Read::Nothing;
         }
+        let keys = link.keys.clone();
+        let keys = keys.as_deref().unwrap_or(&self.keys);
         loop {
             let mut out = Vec::new();
             let step = match &mut link.carrier {
-                Carried::Stream { .. } => {
-                    link.session.step(&self.keys, &mut cx.rng, cx.now, record, &mut out)
-                }
-                Carried::Datagrams(datagrams) => datagrams.step(&mut link.session, &self.keys, cx, record),
+                Carried::Stream { .. } => link.session.step(keys, &mut cx.rng, cx.now, record, &mut out),
+                Carried::Datagrams(datagrams) => datagrams.step(&mut link.session, keys, cx, record),
             };
             match step {
                 Step::Wait => return Read::Nothing,
@@ -255,8 +303,13 @@ impl Links {
         secret: Option<[u8; 16]>,
     ) -> bool {
         let Some(link) = self.map.get_mut(&stream) else { return false };
-        let nickname = cx.nickname.clone();
-        let Ok(proceeded) = link.session.proceed(&self.keys, after, secret, nickname) else { return false };
+        let as_peer = link.role == Role::Peer;
+        let nickname = cx.nickname.clone().filter(|_| as_peer);
+        let features = if link.role == Role::Relay { WANTS_RELAY } else { 0 };
+        let keys = link.keys.as_deref().unwrap_or(&self.keys);
+        let Ok(proceeded) = link.session.proceed(keys, after, secret, nickname, features) else {
+            return false;
+        };
         match (&mut link.carrier, proceeded.split) {
             (Carried::Datagrams(datagrams), Some(split)) => {
                 datagrams.proceed(cx, &link.session, split, proceeded.message);
@@ -391,6 +444,12 @@ impl Links {
             && !datagrams.due(cx, &link.session)
         {
             return Some(SessionEnd::Local);
+        }
+        if let (Carried::Datagrams(datagrams), Some(peer)) = (&link.carrier, link.peer)
+            && datagrams.is_silent()
+            && link.role == Role::Peer
+        {
+            cx.silent.insert(peer);
         }
         if !link.session.due(cx.now) {
             return Some(SessionEnd::Silent);

@@ -4,15 +4,16 @@
 //! they travel as parts of one sequence ([`crate::parts`]), and a part that was in a lost packet is sent again in another
 //! one. Acknowledgements, challenges and answers end with their packet.
 //!
-//! A way is where packets go: today the address of a datagram. What comes authentic from a new address makes it known and
+//! A way is where packets go: an address, or a port of a relay. What comes authentic from a new address makes it known and
 //! no more. It is used only after it said an unpredictable challenge back (RFC 9000, section 8.2), and then congestion and
 //! round trip begin anew. Who moved is followed when the highest packet that did not only try a way came from there
 //! (section 9.3); who sees nothing but silence on the way in use tries the others.
 
 use crate::bounded::List;
+use crate::ids::StreamId;
 use crate::limits::{
-    ACK_RANGES, AMPLIFICATION, CHALLENGE_TRIES, CHALLENGE_WAIT, PACKET_BYTES, RECORD_PREFIX, SILENT_PROBES,
-    WAYS,
+    ACK_RANGES, AMPLIFICATION, CHALLENGE_TRIES, CHALLENGE_WAIT, OPENER_TTL, PACKET_BYTES, RECORD_PREFIX,
+    SILENT_PROBES, WAYS,
 };
 use crate::noise::{Opener, Sealer, Split};
 use crate::parts::{Inbound, Outbound};
@@ -21,11 +22,28 @@ use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::window::Window;
 use crate::wire::Malformed;
-use crate::wire::frame::CloseReason;
+use crate::wire::frame::{CloseReason, Port};
 use crate::wire::packet::{Ack, DATA_HEADER, PART_HEADER, PIECES, Piece, Pieces, data_header, pad};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::ops::{Range, RangeInclusive};
+
+/// Where packets go and come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    Udp(SocketAddr),
+    /// Through the relay at the other end of this link.
+    Via {
+        link: StreamId,
+        port: Port,
+    },
+}
+
+impl Place {
+    pub(crate) const fn is_direct(&self) -> bool {
+        matches!(self, Self::Udp(_))
+    }
+}
 
 /// What a packet carried that matters when its fate is known.
 #[derive(Debug, Default)]
@@ -44,10 +62,10 @@ struct Challenge {
     tries: u32,
 }
 
-/// Where packets go and come from.
+/// A place, and what is known of it.
 #[derive(Debug)]
 struct Way {
-    remote: SocketAddr,
+    remote: Place,
     proven: bool,
     heard: Instant,
     challenge: Option<Challenge>,
@@ -56,6 +74,23 @@ struct Way {
     answer: Option<[u8; 8]>,
     /// Bytes that may go there before it is proven.
     allowance: usize,
+    /// The next challenge does not have to get there: it opens our own way for what comes from there.
+    opener: bool,
+}
+
+impl Way {
+    const fn new(now: Instant, remote: Place, proven: bool) -> Self {
+        Self {
+            remote,
+            proven,
+            heard: now,
+            challenge: None,
+            due: !proven,
+            answer: None,
+            allowance: 0,
+            opener: false,
+        }
+    }
 }
 
 /// What a packet led to.
@@ -72,7 +107,8 @@ pub(crate) enum Opened {
 /// A packet that leaves.
 #[derive(Debug)]
 pub(crate) struct Leaving {
-    pub(crate) remote: SocketAddr,
+    pub(crate) remote: Place,
+    pub(crate) ttl: Option<u8>,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -91,7 +127,7 @@ pub(crate) struct Channel {
     /// The highest number that came in a packet that did not only try a way.
     highest: Option<u64>,
     /// From where that was.
-    latest: SocketAddr,
+    latest: Place,
     /// When the pacer lets the next packet go.
     next_send: Option<Instant>,
     /// The peer should hear how far it may go.
@@ -102,9 +138,7 @@ pub(crate) struct Channel {
 
 impl Channel {
     /// `theirs`: what the peer calls the session. Who proved to receive at `remote` did so by the handshake.
-    pub(crate) fn new(now: Instant, split: Split, theirs: u32, remote: SocketAddr) -> Self {
-        let way =
-            Way { remote, proven: true, heard: now, challenge: None, due: false, answer: None, allowance: 0 };
+    pub(crate) fn new(now: Instant, split: Split, theirs: u32, remote: Place) -> Self {
         Self {
             theirs,
             seal: split.seal,
@@ -114,7 +148,7 @@ impl Channel {
             acks: AckRanges::new(),
             outbound: Outbound::new(),
             inbound: Inbound::new(),
-            ways: List::of([way]),
+            ways: List::of([Way::new(now, remote, true)]),
             highest: None,
             latest: remote,
             next_send: None,
@@ -129,7 +163,7 @@ impl Channel {
     }
 
     /// Where packets go now.
-    pub(crate) fn remote(&self) -> SocketAddr {
+    pub(crate) fn remote(&self) -> Place {
         self.ways.first().map_or(self.latest, |way| way.remote)
     }
 
@@ -182,7 +216,7 @@ impl Channel {
     pub(crate) fn packet(
         &mut self,
         now: Instant,
-        remote: SocketAddr,
+        remote: Place,
         number: u64,
         header: &[u8; DATA_HEADER],
         sealed: &mut [u8],
@@ -227,7 +261,7 @@ impl Channel {
     }
 
     /// Which way a packet came on; a new one if there is room.
-    fn way(&mut self, now: Instant, remote: SocketAddr, bytes: usize) -> Option<usize> {
+    fn way(&mut self, now: Instant, remote: Place, bytes: usize) -> Option<usize> {
         let known = self.ways.iter().position(|way| way.remote == remote);
         let at = known.or_else(|| {
             if self.ways.is_full() {
@@ -236,16 +270,7 @@ impl Channel {
                 let oldest = oldest.map(|(at, _)| at)?;
                 self.ways.remove(oldest);
             }
-            let way = Way {
-                remote,
-                proven: false,
-                heard: now,
-                challenge: None,
-                due: true,
-                answer: None,
-                allowance: 0,
-            };
-            self.ways.push(way).ok()?;
+            self.ways.push(Way::new(now, remote, false)).ok()?;
             Some(self.ways.len() - 1)
         })?;
         let way = self.ways.get_mut(at)?;
@@ -268,14 +293,15 @@ impl Channel {
     // --- ways ------------------------------------------------------------------------------------------------
 
     /// A way said a challenge back: it leads to the peer.
-    fn answered(&mut self, now: Instant, remote: SocketAddr, token: [u8; 8]) {
+    fn answered(&mut self, now: Instant, remote: Place, token: [u8; 8]) {
         let answered = |way: &&mut Way| way.challenge.is_some_and(|challenge| challenge.token == token);
         // The answer may come on another way than the challenge went: it proves the one that was challenged.
         let Some(way) = self.ways.iter_mut().find(answered) else { return };
         let round = way.challenge.take().map(|challenge| now.saturating_since(challenge.sent));
         way.proven = true;
         let (proven, _from) = (way.remote, remote);
-        if self.recovery.silence() >= SILENT_PROBES && proven != self.remote() {
+        let better = proven.is_direct() && !self.remote().is_direct();
+        if proven != self.remote() && (better || self.is_silent()) {
             self.go(now, proven, round);
         } else {
             self.follow_with(now, round);
@@ -289,18 +315,61 @@ impl Channel {
 
     fn follow_with(&mut self, now: Instant, round: Option<Duration>) {
         let latest = self.latest;
-        if latest != self.remote() && self.ways.iter().any(|way| way.remote == latest && way.proven) {
+        // Who still sends through a relay has not found what we have.
+        let worse = self.remote().is_direct() && !latest.is_direct() && !self.is_silent();
+        if latest != self.remote() && !worse && self.ways.iter().any(|way| way.remote == latest && way.proven)
+        {
             self.go(now, latest, round);
         }
     }
 
-    fn go(&mut self, now: Instant, remote: SocketAddr, round: Option<Duration>) {
+    fn go(&mut self, now: Instant, remote: Place, round: Option<Duration>) {
         let Some(at) = self.ways.iter().position(|way| way.remote == remote) else { return };
         let Some(way) = self.ways.remove(at) else { return };
         let _one_was_taken = self.ways.insert(0, way);
         self.recovery.change_path(now, round);
         self.next_send = None;
         self.probe = true;
+    }
+
+    /// Nothing comes back on the way in use.
+    pub(crate) const fn is_silent(&self) -> bool {
+        self.recovery.silence() >= SILENT_PROBES
+    }
+
+    /// The peer says that it may be there: try it, in time with the peer, which tries this node. `opener`: it does not know
+    /// yet, so that the first packet need not get there, only out of here (a box in front of the peer that sees it
+    /// before the peer sent may hold a grudge).
+    pub(crate) fn try_place(&mut self, now: Instant, place: Place, opener: bool) {
+        match self.ways.iter_mut().find(|way| way.remote == place) {
+            Some(way) if way.proven || way.challenge.is_some() => {}
+            Some(way) => way.due = true,
+            None => {
+                let mut way = Way::new(now, place, false);
+                // Who says so is the peer, for itself: as much as the challenges need may go there.
+                way.allowance = CHALLENGE_TRIES as usize * PACKET_BYTES / 8;
+                way.opener = opener;
+                if self.ways.is_full()
+                    && let Some(at) = self.ways.iter().position(|way| !way.proven && way.challenge.is_none())
+                {
+                    self.ways.remove(at);
+                }
+                let _as_many_as_fit = self.ways.push(way);
+            }
+        }
+    }
+
+    /// Places that lead nowhere any more: a relay is gone, or who was behind its port. `false`: no way is left.
+    pub(crate) fn lose(&mut self, now: Instant, through: impl Fn(Place) -> bool) -> bool {
+        let in_use = self.remote();
+        self.ways.retain(|way| !through(way.remote));
+        if through(in_use) {
+            // A way that answered once is as good as any; it will be doubted if it does not.
+            if let Some(other) = self.ways.iter().find(|way| way.proven).map(|way| way.remote) {
+                self.go(now, other, None);
+            }
+        }
+        self.ways.iter().any(|way| way.proven)
     }
 
     /// Nothing comes back on the way in use: ask the others, and it.
@@ -371,7 +440,7 @@ impl Channel {
         } else {
             self.recovery.sent_silent(now, number);
         }
-        Ok(Some(Leaving { remote, bytes: packet }))
+        Ok(Some(Leaving { remote, ttl: None, bytes: packet }))
     }
 
     /// Puts an acknowledgement in, if there is something to acknowledge. Gives the highest number in it.
@@ -429,6 +498,7 @@ impl Channel {
         // All of one length: who watches cannot tell an answer from a challenge.
         pad(&mut packet, DATA_HEADER + 2 * 10);
         let remote = way.remote;
+        let ttl = core::mem::take(&mut way.opener).then_some(OPENER_TTL);
         self.seal.seal_packet(&mut packet, DATA_HEADER).map_err(|_| ())?;
         way.allowance = way.allowance.saturating_sub(packet.len());
         if in_use {
@@ -438,7 +508,7 @@ impl Channel {
         } else {
             self.recovery.sent_elsewhere(number);
         }
-        Ok(Some(Leaving { remote, bytes: packet }))
+        Ok(Some(Leaving { remote, ttl, bytes: packet }))
     }
 
     /// The last packet: the session is over.
@@ -446,7 +516,7 @@ impl Channel {
         let mut packet = data_header(self.theirs, self.seal.number()).to_vec();
         Piece::Close(reason).encode(&mut packet);
         self.seal.seal_packet(&mut packet, DATA_HEADER).ok()?;
-        Some(Leaving { remote: self.remote(), bytes: packet })
+        Some(Leaving { remote: self.remote(), ttl: None, bytes: packet })
     }
 
     // --- time ------------------------------------------------------------------------------------------------
@@ -471,7 +541,7 @@ impl Channel {
                 // Nothing new to probe with: what is oldest is most likely lost.
                 self.outbound.lost(&range);
             }
-            if self.recovery.silence() >= SILENT_PROBES {
+            if self.is_silent() {
                 self.doubt();
             }
         }

@@ -192,6 +192,11 @@ pub(crate) fn dialable<'a>(
     addresses.iter().copied().filter(move |address| scope(address).is_some_and(|scope| scope >= reach))
 }
 
+/// Whether packets to there leave the own network.
+pub(crate) fn is_far(address: &SocketAddr) -> bool {
+    scope(address) == Some(Scope::Global)
+}
+
 /// Whether an address that a person gave us can be dialled at all.
 pub(crate) fn is_dialable(address: &SocketAddr) -> bool {
     scope(address).is_some()

@@ -3,17 +3,20 @@
 //! Two sessions with one peer happen: both dialled at once, or one side lost a session that the other still believes
 //! in. Handshakes say which: a later start of the other side, or "after that session of ours", replaces the old one
 //! at once. Otherwise they overlap, and both sides prefer the one that the lower PeerId dialled; the other is closed
-//! only after the preferred one carried a record, and meanwhile carries the messages if it is the one that works.
+//! only after the preferred one carried a record, and meanwhile carries the messages if it is the one that works. What
+//! goes straight is preferred to what a relay carries.
 
 mod reach;
 mod talk;
 
-use crate::api::{AttemptOutcome, ContactChange, Event, Expire, Rejection, SessionEnd, TicketRefusal};
+use crate::api::{
+    AttemptOutcome, ContactChange, Event, Expire, PathKind, Rejection, SessionEnd, TicketRefusal,
+};
 use crate::assemble::Assembly;
 use crate::bounded::{List, Queue};
 use crate::cx::{Cx, Promise, Removal, Timer};
 use crate::giveback::Giveback;
-use crate::identity::conversation_id;
+use crate::identity::{Shared, conversation_id};
 use crate::ids::{BatchId, CallerId, FeedNo, InviteId, PeerId, SessionId, StreamId};
 use crate::inbox::Inbox;
 use crate::limits::{LOOKUPS, OVERLAP_MAX, SESSIONS_PER_PEER};
@@ -56,6 +59,8 @@ pub(crate) struct Peer {
     retry_armed: bool,
     connected: bool,
     dial: Dial,
+    /// From which the numbers of queues are made, once one was.
+    shared: Option<Shared>,
 }
 
 impl Peer {
@@ -80,6 +85,7 @@ impl Peer {
             retry_armed: false,
             connected: false,
             dial: Dial::new(),
+            shared: None,
         }
     }
 
@@ -98,7 +104,8 @@ impl Peer {
 
     fn is_wanted(&self) -> bool {
         let wanted = matches!(self.contact.state, ContactState::Pending { .. } | ContactState::Established);
-        wanted && !self.contact.blocked && self.addresses().next().is_some()
+        let somewhere = self.addresses().next().is_some() || !self.contact.relays.is_empty();
+        wanted && !self.contact.blocked && somewhere
     }
 }
 
@@ -211,8 +218,12 @@ impl Peers {
     }
 
     fn decide_dialled(&mut self, cx: &mut Cx, links: &mut Links, own: &Own, stream: StreamId, peer: PeerId) {
-        let Some(known) = self.map.get(&peer).filter(|peer| peer.is_wanted() && peer.sessions.is_empty())
-        else {
+        let direct = links.get(stream).is_some_and(|link| link.path() != PathKind::Relayed);
+        let relayed =
+            |stream: &StreamId| links.get(*stream).is_none_or(|link| link.path() == PathKind::Relayed);
+        // What goes straight is welcome beside what a relay carries.
+        let useful = |peer: &Peer| peer.sessions.is_empty() || (direct && peer.sessions.iter().all(relayed));
+        let Some(known) = self.map.get(&peer).filter(|peer| peer.is_wanted() && useful(peer)) else {
             // Another session was faster, or the user changed his mind.
             self.attempt_over(cx, links, peer, stream, AttemptOutcome::Superseded);
             links.abort(cx, stream);
@@ -294,6 +305,7 @@ impl Peers {
         if let Some(link) = links.get_mut(stream) {
             link.have_due = !planted!(cx, LostAckNeverRepaired);
             link.record_due = own.record().is_some();
+            link.candidates_due = cx.datagrams && link.path() == PathKind::Relayed;
         }
         self.elect(cx, links, id);
     }
@@ -458,6 +470,10 @@ fn replaces(links: &Links, new: StreamId, old: StreamId) -> bool {
 /// Which of two sessions that overlap both sides prefer: that of the lower PeerId; of two by the same, the newer.
 fn preferred(cx: &Cx, links: &Links, new: StreamId, old: StreamId) -> bool {
     let (Some(new), Some(old)) = (links.get(new), links.get(old)) else { return true };
+    let relayed = |link: &Link| link.path() == PathKind::Relayed;
+    if relayed(new) != relayed(old) {
+        return relayed(old);
+    }
     if new.we_dialled() == old.we_dialled() {
         return true;
     }

@@ -1,12 +1,27 @@
 //! The dialling that keeps sessions coming: a race over the addresses of a peer, and a backoff between races.
 
-use super::Peers;
-use crate::api::{AttemptOutcome, DialFailure, Event};
+use super::{Peer, Peers};
+use crate::api::{AttemptOutcome, DialFailure, Event, PathKind};
 use crate::cx::{Cx, Timer};
-use crate::ids::{PeerId, StreamId};
+use crate::ids::{InviteId, PeerId, QueueId, StreamId};
 use crate::links::Links;
+use crate::path::channel::Place;
+use crate::record::{ContactState, Invite};
+use crate::ticket::{TicketSecret, knock_queue};
+use crate::wire::frame::Port;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+
+impl Peer {
+    /// The queue of `recipient`, who is this node or the peer, at `relay`.
+    fn queue(&mut self, cx: &Cx, peer: &PeerId, recipient: &PeerId, relay: &PeerId) -> Option<QueueId> {
+        if self.shared.is_none() {
+            self.shared = cx.identity.shared(peer);
+        }
+        self.shared.as_ref().map(|shared| shared.queue(recipient, relay))
+    }
+}
 
 impl Peers {
     // --- dialling --------------------------------------------------------------------------------------------
@@ -43,7 +58,89 @@ impl Peers {
         }
         let addresses: Vec<SocketAddr> = peer.addresses().collect();
         peer.dial.race(addresses, cx.datagrams);
+        cx.through.extend(peer.contact.relays.iter().map(|relay| (id, *relay)));
         self.dial_next(cx, links, id);
+    }
+
+    /// A relay serves us now: who can be reached through it and is not, is tried.
+    pub(crate) fn relay_up(&self, cx: &mut Cx, relay: &PeerId) {
+        for (id, peer) in &self.map {
+            let here = peer.contact.relays.iter().filter(|known| known.peer == *relay);
+            if peer.is_wanted() {
+                cx.through.extend(here.map(|known| (*id, *known)));
+            }
+        }
+    }
+
+    /// The way to this peer is silent: its relays may still lead to it.
+    pub(crate) fn through_relays(&self, cx: &mut Cx, id: &PeerId) {
+        if let Some(peer) = self.map.get(id) {
+            cx.through.extend(peer.contact.relays.iter().map(|relay| (*id, *relay)));
+        }
+    }
+
+    /// Dials a peer through a relay that serves us, or lets a session whose way is silent go on there.
+    pub(crate) fn reach_through(
+        &mut self,
+        cx: &mut Cx,
+        links: &mut Links,
+        id: PeerId,
+        relay: &PeerId,
+        link: StreamId,
+    ) {
+        let Some(peer) = self.map.get_mut(&id) else { return };
+        if self.stopping || !peer.is_wanted() || !links.has_room() {
+            return;
+        }
+        let queue = match peer.contact.state {
+            ContactState::Pending { secret } => Some(knock_queue(&TicketSecret(secret).invite_id(), relay)),
+            ContactState::Established | ContactState::Refused { .. } | ContactState::Removed => {
+                peer.queue(cx, &id, &id, relay)
+            }
+        };
+        let Some(queue) = queue else { return };
+        let place = Place::Via { link, port: Port::Queue(queue) };
+        if let Some(active) = peer.active {
+            links.try_relay(cx, active, place);
+            return;
+        }
+        if !peer.sessions.is_empty() || links.is_dialling(&id, place) {
+            return;
+        }
+        let stream = links.dial_datagrams(cx, id, place, None);
+        peer.dial.started(stream);
+    }
+
+    /// The queues that should be open at a home relay of ours: one for each contact, one for each invitation; `true`: for
+    /// somebody who is no contact yet.
+    pub(crate) fn queues(&mut self, cx: &Cx, relay: &PeerId) -> BTreeMap<QueueId, bool> {
+        let me = cx.peer();
+        let mut queues = BTreeMap::new();
+        for (id, peer) in &mut self.map {
+            if peer.is_contact()
+                && !peer.contact.blocked
+                && let Some(queue) = peer.queue(cx, id, &me, relay)
+            {
+                queues.insert(queue, false);
+            }
+        }
+        // A spent invitation still leads to the contact that it made: on that way the first session goes on.
+        let knock =
+            |(invite, known): (&InviteId, &Invite)| (knock_queue(invite, relay), known.spent_by.is_none());
+        queues.extend(self.invites.iter().map(knock));
+        queues
+    }
+
+    /// Peers that a relay carries should know where else this node may be.
+    pub(crate) fn tell_candidates(&self, cx: &mut Cx, links: &mut Links) {
+        for (id, peer) in &self.map {
+            for stream in peer.sessions.iter() {
+                if let Some(link) = links.get_mut(*stream).filter(|link| link.path() == PathKind::Relayed) {
+                    link.candidates_due = cx.datagrams;
+                    cx.touch(*id);
+                }
+            }
+        }
     }
 
     /// The dial timer fired: a new race, or the next address of the one that runs.

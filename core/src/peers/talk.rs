@@ -155,6 +155,20 @@ impl Peers {
                 cx.unsaved.insert(id);
                 cx.touch(id);
             }
+            Frame::Candidates(candidates) => {
+                let places: Vec<SocketAddr> =
+                    dialable(&candidates, &link.remote).filter(|place| *place != link.remote).collect();
+                let opener = link.we_dialled();
+                if cx.datagrams {
+                    links.try_places(cx, stream, &places, opener);
+                }
+            }
+            Frame::OpenQueue(_)
+            | Frame::CloseQueue(_)
+            | Frame::Forward { .. }
+            | Frame::Relayed { .. }
+            | Frame::Undelivered(_)
+            | Frame::Observed(_) => return Err(Malformed("a frame between a relay and its clients")),
             // There are no envelopes yet.
             Frame::PrekeyGone(_) => {}
             Frame::Close(_) => {}
@@ -498,7 +512,8 @@ fn write_link(
 ) -> bool {
     let Some(link) = links.get_mut(stream).filter(|link| link.is_writable()) else { return true };
     let offers = is_active && (giveback.wants_record() || outgoing.wants_record());
-    if !(offers || link.have_due || link.record_due || link.session.wants_record()) {
+    let says = link.have_due || link.record_due || link.candidates_due;
+    if !(offers || says || link.session.wants_record()) {
         return true;
     }
     let mut record = link.session.begin_record(&mut cx.rng, cx.now);
@@ -506,6 +521,9 @@ fn write_link(
         && let Some(signed) = own.record()
     {
         Frame::Record(signed).encode(&mut record);
+    }
+    if core::mem::take(&mut link.candidates_due) {
+        Frame::Candidates(own.candidates()).encode(&mut record);
     }
     if core::mem::take(&mut link.have_due) {
         Frame::Have(inbox.have(cx, outgoing.rows(), outgoing.closed())).encode(&mut record);
@@ -536,6 +554,7 @@ fn got_record(
     }
     peer.contact.record_seq = record.seq;
     peer.contact.record_addresses = List::of(dialable(&record.addresses, remote));
+    peer.contact.relays = record.relays.clone();
     peer.contact.record = Bytes::copy_from_slice(signed);
     cx.put(&Key::Contact(id), peer.contact.encode());
     cx.promise_event(Event::ContactChanged { peer: id, change: ContactChange::Record });

@@ -5,6 +5,7 @@ use crate::record::KeyBytes;
 use crate::rng::Rng;
 use crate::ticket::TicketSecret;
 use crate::time::{Duration, WallClock};
+use crate::wire::peer_record::Relay;
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
@@ -114,6 +115,7 @@ varied! {
         let plain = texts.map(|text| text.parse().unwrap());
         vec![if draw.pick(&[false, false, true]) { flow.into() } else { draw.pick(&plain) }]
     };
+    Relay, |draw| vec![Self { peer: PeerId::one(draw), address: SocketAddr::one(draw) }];
     &'static [u8], |draw| vec![draw.pick(&[&BYTES[250..259], &[], &BYTES[..]])];
 }
 

@@ -6,6 +6,7 @@ use crate::ids::{BatchId, CallerId, Epoch, LoadId, MessageRef, Name, PeerId, Str
 use crate::record::KeyBytes;
 use crate::ticket::TicketSecret;
 use crate::time::{Duration, Instant, WallClock};
+use crate::wire::peer_record::Relay;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -31,6 +32,18 @@ macro_rules! as_text {
 }
 
 as_text!(bool, u8, u32, u64, BatchId, CallerId, Epoch, LoadId, MessageRef, PeerId, StreamId);
+
+impl<'a> Field<'a> for Relay {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@", self.peer)?;
+        self.address.write(f)
+    }
+
+    fn parse(text: &str, scratch: &mut Scratch<'a>) -> Option<Self> {
+        let (peer, address) = text.split_once('@')?;
+        Some(Self { peer: peer.parse().ok()?, address: Field::parse(address, scratch)? })
+    }
+}
 
 fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "{}", HEXLOWER.encode_display(bytes))

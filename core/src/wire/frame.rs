@@ -1,11 +1,12 @@
 //! Frames: everything that two peers say inside a session.
 
 use super::entry::{Author, Chunk, Gone, Run};
-use super::{Malformed, put, put_varint, take, take_varint};
+use super::{Malformed, put, put_varint, take, take_front, take_varint};
 use crate::bounded::List;
-use crate::ids::{EntryHash, Epoch};
-use crate::limits::{FRAME_BYTES, HAVE_FEEDS, RANGES};
+use crate::ids::{EntryHash, Epoch, QueueId};
+use crate::limits::{CANDIDATES as CANDIDATES_EACH, FRAME_BYTES, HAVE_FEEDS, RANGES};
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 const HAVE: u64 = 0x02;
@@ -17,6 +18,13 @@ const PING: u64 = 0x0c;
 const PONG: u64 = 0x0e;
 const CLOSE: u64 = 0x10;
 const PREKEY_GONE: u64 = 0x11;
+const OPEN: u64 = 0x12;
+const SHUT: u64 = 0x14;
+const FORWARD: u64 = 0x16;
+const RELAYED: u64 = 0x18;
+const UNDELIVERED: u64 = 0x1a;
+const OBSERVED: u64 = 0x1c;
+const CANDIDATES: u64 = 0x1e;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame<'a> {
@@ -31,6 +39,57 @@ pub enum Frame<'a> {
     Close(CloseReason),
     /// The prekey with this id is gone: envelopes to it cannot be read any more.
     PrekeyGone(u32),
+    /// To a relay: take packets for me that are sent to this queue.
+    OpenQueue(OpenQueue),
+    CloseQueue(QueueId),
+    /// To a relay: a packet, and where it should go.
+    Forward {
+        to: Port,
+        packet: &'a [u8],
+    },
+    /// From a relay: a packet, and where an answer to it should go.
+    Relayed {
+        from: Port,
+        packet: &'a [u8],
+    },
+    /// From a relay: packets to there come to nothing.
+    Undelivered(Undelivered),
+    /// From where the packets of this session come, as its other end sees it.
+    Observed(SocketAddr),
+    /// Where I may be reached by datagrams: try them, as I try yours.
+    Candidates(List<SocketAddr, CANDIDATES_EACH>),
+}
+
+/// A queue to be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenQueue {
+    pub id: QueueId,
+    /// For somebody who is no contact yet: a little may pass, and no more.
+    pub knock: bool,
+}
+
+/// One end of a way through a relay, as the other end names it to the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Port {
+    /// The owner of this queue.
+    Queue(QueueId),
+    /// Whoever sent what came from this; the relay names him anew for each session.
+    Back(u32),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undelivered {
+    pub to: Port,
+    pub why: NotRelayed,
+}
+
+/// Why a relay does not pass packets on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NotRelayed {
+    /// Nobody who is here has opened that queue, or who sent it is gone.
+    Nobody,
+    /// More than the relay takes of one client.
+    TooMuch,
 }
 
 /// What one holder has: acknowledgement, request and credit in one.
@@ -133,6 +192,36 @@ impl Frame<'_> {
                 put(&mut body, id);
                 PREKEY_GONE
             }
+            Self::OpenQueue(queue) => {
+                put(&mut body, queue);
+                OPEN
+            }
+            Self::CloseQueue(id) => {
+                put(&mut body, id);
+                SHUT
+            }
+            Self::Forward { to, packet } => {
+                put(&mut body, to);
+                body.extend_from_slice(packet);
+                FORWARD
+            }
+            Self::Relayed { from, packet } => {
+                put(&mut body, from);
+                body.extend_from_slice(packet);
+                RELAYED
+            }
+            Self::Undelivered(undelivered) => {
+                put(&mut body, undelivered);
+                UNDELIVERED
+            }
+            Self::Observed(address) => {
+                put(&mut body, address);
+                OBSERVED
+            }
+            Self::Candidates(addresses) => {
+                put(&mut body, addresses);
+                CANDIDATES
+            }
         };
         put_frame(out, kind, &body);
     }
@@ -148,6 +237,19 @@ impl Frame<'_> {
             PONG => Frame::Pong(take(body, "pong")?),
             CLOSE => Frame::Close(take(body, "close")?),
             PREKEY_GONE => Frame::PrekeyGone(take(body, "prekey gone")?),
+            OPEN => Frame::OpenQueue(take(body, "queue")?),
+            SHUT => Frame::CloseQueue(take(body, "queue")?),
+            FORWARD => {
+                let (to, packet) = take_front(body, "port")?;
+                Frame::Forward { to, packet }
+            }
+            RELAYED => {
+                let (from, packet) = take_front(body, "port")?;
+                Frame::Relayed { from, packet }
+            }
+            UNDELIVERED => Frame::Undelivered(take(body, "undelivered")?),
+            OBSERVED => Frame::Observed(take(body, "address")?),
+            CANDIDATES => Frame::Candidates(take(body, "candidates")?),
             unknown if unknown % 2 == 1 => return Ok(None),
             _ => return Err(Malformed("frame of an unknown critical type")),
         }))

@@ -2,13 +2,16 @@
 //! there; until 1.0 it may move together with its version and a word why.
 
 use super::entry::{Author, Body, Chunk, Gone, Item, RunHead, put_item};
-use super::frame::{CloseReason, Closed, Frame, Frames, Have, HaveFeed, HaveRange, put_entries, put_grease};
+use super::frame::{
+    CloseReason, Closed, Frame, Frames, Have, HaveFeed, HaveRange, NotRelayed, OpenQueue, Port, Undelivered,
+    put_entries, put_grease,
+};
 use super::handshake::{Carrier, Certificate, Hello, Intro, decode, encode, first, prologue};
 use super::peer_record::{PeerRecord, Prekey, Relay};
 use super::put;
 use crate::bounded::List;
 use crate::identity::{Identity, IdentitySecret};
-use crate::ids::{CallerId, EntryHash, Epoch, Name, SessionId, Tag};
+use crate::ids::{CallerId, EntryHash, Epoch, Name, QueueId, SessionId, Tag};
 use crate::record::{EpochLink, Head, Kind};
 use crate::time::WallClock;
 use alloc::string::String;
@@ -96,6 +99,13 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("ping", one(Frame::Ping(u64::MAX))),
         ("pong", one(Frame::Pong(1))),
         ("prekey gone", one(Frame::PrekeyGone(300))),
+        ("open queue", one(Frame::OpenQueue(OpenQueue { id: QueueId([7; 16]), knock: true }))),
+        ("close queue", one(Frame::CloseQueue(QueueId([7; 16])))),
+        ("forward", one(Frame::Forward { to: Port::Queue(QueueId([7; 16])), packet: b"sealed" })),
+        ("relayed", one(Frame::Relayed { from: Port::Back(300), packet: b"sealed" })),
+        ("undelivered", one(Frame::Undelivered(Undelivered { to: Port::Back(1), why: NotRelayed::Nobody }))),
+        ("observed", one(Frame::Observed("192.0.2.7:4711".parse().unwrap()))),
+        ("candidates", one(Frame::Candidates(List::of(["[2001:db8::1]:4711".parse().unwrap()])))),
     ];
     all.push(("close", reasons.iter().flat_map(|reason| one(Frame::Close(*reason))).collect()));
     all

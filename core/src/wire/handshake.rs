@@ -17,6 +17,8 @@ pub const VERSION: u8 = 2;
 /// Length of message 1.
 pub const FIRST_LEN: usize = 1 + 32 + MAC_LEN;
 const MAC_LEN: usize = 16;
+/// In `Intro.features`: the initiator wants the responder to relay for it, and is nobody to it.
+pub(crate) const WANTS_RELAY: u64 = 1;
 const CERTIFICATE_DOMAIN: &str = "peerlink/noise-static/1";
 
 /// What moves the packets; it is part of the prologue.

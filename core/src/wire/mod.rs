@@ -84,6 +84,14 @@ pub(crate) fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &'static str) 
     }
 }
 
+/// Decodes a value at the front of `bytes`, and gives what is behind it.
+pub(crate) fn take_front<'a, T: Deserialize<'a>>(
+    bytes: &'a [u8],
+    what: &'static str,
+) -> Result<(T, &'a [u8]), Malformed> {
+    postcard::take_from_bytes(bytes).map_err(|_| Malformed(what))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,11 +4,13 @@
 use super::{Malformed, put};
 use crate::bounded::List;
 use crate::identity::{Identity, verify};
-use crate::ids::{EntryHash, PeerId};
+use crate::ids::{BadId, EntryHash, PeerId};
 use crate::limits::{ADDRESSES, PEER_RECORD_BYTES, RELAYS};
 use crate::time::WallClock;
 use alloc::vec::Vec;
+use core::fmt;
 use core::net::SocketAddr;
+use core::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 const DOMAIN: &str = "peerlink/peer-record/1";
@@ -29,10 +31,26 @@ pub struct PeerRecord {
     pub features: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Relay {
     pub peer: PeerId,
     pub address: SocketAddr,
+}
+
+impl fmt::Display for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.peer, self.address)
+    }
+}
+
+impl FromStr for Relay {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let bad = BadId("relay: it is PEER@ADDRESS:PORT");
+        let (peer, address) = text.split_once('@').ok_or(bad)?;
+        Ok(Self { peer: peer.parse().map_err(|_| bad)?, address: address.parse().map_err(|_| bad)? })
+    }
 }
 
 /// The prekey for envelopes: its id, and the hash of the key, which is fetched apart.

@@ -14,12 +14,15 @@ use peerlink_core::record::{self, Key, KeyBytes, OrderKey, Record as _, Table};
 use peerlink_core::ticket::{Ticket, TicketSecret};
 use peerlink_core::time::{Duration, Instant, WallClock};
 use peerlink_core::trace;
+use peerlink_core::wire::peer_record::Relay;
 use peerlink_core::{Config, Node, Restore};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 pub const ALICE: usize = 0;
 pub const BOB: usize = 1;
+/// A third node, which relays; only some tests have it.
+pub const RELAY: usize = 2;
 
 pub type Disk = BTreeMap<KeyBytes, Bytes>;
 
@@ -40,6 +43,10 @@ pub struct Side {
     /// Where its datagrams come from, as others see it, and where it gets them.
     pub seen: SocketAddr,
     pub datagrams: bool,
+    relay: bool,
+    /// A box in front of it lets in only what comes from where it sent to.
+    pub boxed: bool,
+    sent_to: BTreeSet<SocketAddr>,
     /// Everything that went in and came out since the last start, and from what it started.
     pub trace: Vec<String>,
     pub began: (Instant, Disk),
@@ -65,6 +72,8 @@ pub struct Air {
     /// Of a hundred.
     pub lost: u64,
     pub doubled: u64,
+    /// Nothing passes from the one to the other.
+    pub cut: BTreeSet<(SocketAddr, SocketAddr)>,
     /// Every datagram that was sent.
     pub log: Vec<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
     pub state: u64,
@@ -79,6 +88,7 @@ impl Air {
             jitter: Duration::ZERO,
             lost: 0,
             doubled: 0,
+            cut: BTreeSet::new(),
             log: Vec::new(),
             state: 1,
         }
@@ -116,7 +126,7 @@ impl Air {
 
 pub struct Pair {
     pub now: Instant,
-    pub sides: [Side; 2],
+    pub sides: Vec<Side>,
     pipes: Vec<Pipe>,
     /// Nothing passes, and nobody is told.
     pub silent: bool,
@@ -151,8 +161,41 @@ impl Pair {
         pair
     }
 
-    fn with(datagrams: bool) -> Self {
-        let side = |n: u8| Side {
+    /// Two that know each other by a ticket with a relay in it, and can reach that. Before they meet, `prepare` says what
+    /// else they can do.
+    pub fn met_through_a_relay(seed: u64, prepare: impl FnOnce(&mut Self)) -> Self {
+        let mut pair = Self::with(true);
+        pair.refuse = true;
+        pair.air.state = seed.wrapping_mul(2) | 1;
+        pair.sides.push(Self::third());
+        pair.start(RELAY);
+        prepare(&mut pair);
+        for side in 0..2 {
+            let relays = List::of([pair.relay()]);
+            pair.command(side, Command::UseRelays { relays }).unwrap();
+        }
+        let mut ticket = pair.ticket(ALICE, 7);
+        ticket.relays = List::of([pair.relay()]);
+        let petname = Name::new("alice").unwrap();
+        pair.command(BOB, Command::Add { ticket: Box::new(ticket), petname }).unwrap();
+        pair.drive_until("both established", |pair| {
+            (0..2).all(|side| pair.count(side, |event| matches!(event, Event::Connected { .. })) > 0)
+        });
+        pair
+    }
+
+    pub fn relay(&self) -> Relay {
+        Relay { peer: self.peer(RELAY), address: self.sides[RELAY].address }
+    }
+
+    /// Nothing passes straight between the two.
+    pub fn cut_direct(&mut self) {
+        let (a, b) = (self.sides[ALICE].seen, self.sides[BOB].seen);
+        self.air.cut.extend([(a, b), (b, a)]);
+    }
+
+    fn side(n: u8, datagrams: bool) -> Side {
+        Side {
             node: None,
             disk: Disk::new(),
             events: Vec::new(),
@@ -166,13 +209,24 @@ impl Pair {
             address: SocketAddr::from(([127, 0, 0, 1], 1000 + u16::from(n))),
             seen: SocketAddr::from(([127, 0, 0, 1], 1000 + u16::from(n))),
             datagrams,
+            relay: n == 2,
+            boxed: false,
+            sent_to: BTreeSet::new(),
             trace: Vec::new(),
             began: (Instant::ZERO, Disk::new()),
             wrong_ms: 0,
-        };
+        }
+    }
+
+    fn third() -> Side {
+        Self::side(2, true)
+    }
+
+    fn with(datagrams: bool) -> Self {
+        let side = |n: u8| Self::side(n, datagrams);
         let mut pair = Self {
             now: Instant::from_micros(1_000_000),
-            sides: [side(0), side(1)],
+            sides: vec![side(0), side(1)],
             pipes: Vec::new(),
             silent: false,
             refuse: false,
@@ -202,7 +256,14 @@ impl Pair {
         self.command(side, Command::Invite { secret, expires }).unwrap();
         self.settle();
         let (peer, address) = (self.peer(side), self.sides[side].address);
-        Ticket { peer, secret, nickname: Name::new("inviter").ok(), expires, addresses: List::of([address]) }
+        Ticket {
+            peer,
+            secret,
+            nickname: Name::new("inviter").ok(),
+            expires,
+            addresses: List::of([address]),
+            relays: List::new(),
+        }
     }
 
     pub fn introduce(&mut self) {
@@ -262,6 +323,9 @@ impl Pair {
         this.pending.clear();
         this.loads.clear();
         self.strays.retain(|(at, _), _| *at != side);
+        if side > 1 {
+            return;
+        }
         let other = 1 - side;
         for pipe in std::mem::take(&mut self.pipes) {
             self.handle(other, Input::StreamClosed { stream: pipe.ends[other], why: StreamEnd::Broken });
@@ -414,6 +478,7 @@ impl Pair {
             }
             Output::Datagram { remote, bytes, .. } => {
                 let from = self.sides[side].seen;
+                self.sides[side].sent_to.insert(remote);
                 self.air.send(self.now, from, remote, &bytes);
             }
             Output::ReadReady { .. } => {}
@@ -434,11 +499,12 @@ impl Pair {
     }
 
     fn dial(&mut self, side: usize, stream: StreamId, remote: SocketAddr) {
-        let other = 1 - side;
+        let other = 1 - side.min(1);
         if self.silent {
             return;
         }
-        if self.refuse || self.sides[other].node.is_none() || remote != self.sides[other].address {
+        if self.refuse || side > 1 || self.sides[other].node.is_none() || remote != self.sides[other].address
+        {
             self.handle(side, Input::DialFailed { stream, why: DialFailure::Refused });
             return;
         }
@@ -512,8 +578,12 @@ impl Pair {
         let mut busy = false;
         while let Some((from, to, bytes)) = self.air.land(self.now) {
             busy = true;
-            if let Some(side) = (0..2).find(|side| self.sides[*side].seen == to) {
-                self.handle(side, Input::Datagram { remote: from, bytes: &bytes });
+            if let Some(side) = (0..self.sides.len()).find(|side| self.sides[*side].seen == to) {
+                let this = &self.sides[side];
+                let blocked = this.boxed && !this.sent_to.contains(&from);
+                if !blocked && !self.air.cut.contains(&(from, to)) {
+                    self.handle(side, Input::Datagram { remote: from, bytes: &bytes });
+                }
             }
         }
         for at in 0..self.pipes.len() {
@@ -561,7 +631,7 @@ impl Pair {
     /// A little of what happens without time passing; `false` if nothing did.
     pub fn step(&mut self) -> bool {
         let mut busy = false;
-        for side in 0..2 {
+        for side in 0..self.sides.len() {
             busy |= self.drain(side);
             if !self.sides[side].slow {
                 busy |= self.sync(side);
@@ -597,7 +667,7 @@ impl Pair {
             let Some(next) = next else { panic!("nothing is left to happen, and not yet: {what}") };
             assert!(next > self.now, "a deadline that is now must bring an output: {what}");
             self.now = next;
-            for side in 0..2 {
+            for side in 0..self.sides.len() {
                 self.handle(side, Input::Tick);
             }
         }
@@ -636,8 +706,7 @@ impl Pair {
         fresh.sides[side].node = None;
         fresh.sides[side].pending.clear();
         fresh.sides[side].loads.clear();
-        let [alice, bob] = fresh.sides;
-        if side == ALICE { alice } else { bob }
+        fresh.sides.remove(side)
     }
 
     pub fn contact(&self, side: usize, peer: &PeerId) -> record::Contact {
@@ -649,7 +718,7 @@ impl Side {
     fn restore(&self, side: usize) -> Node {
         let (now, disk) = &self.began;
         let seed = [self.starts * 2 + side as u8 + 100; 32];
-        let config = Config { datagrams: self.datagrams, ..Config::default() };
+        let config = Config { datagrams: self.datagrams, relay: self.relay, ..Config::default() };
         let mut restore = Restore::new(config, &self.secret, seed);
         for (key, value) in disk.iter().take_while(|(key, _)| key[0] < record::RESTORE_END) {
             restore.record(key, value).unwrap();

@@ -374,6 +374,7 @@ impl Oracle {
             | Event::ContactChanged { .. }
             | Event::ProfileChanged
             | Event::Connected { .. }
+            | Event::PathChanged { .. }
             | Event::Disconnected { .. }
             | Event::Attempt { .. }
             | Event::NextAttempt { .. }

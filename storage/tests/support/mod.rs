@@ -124,6 +124,7 @@ pub fn contact(name: &str) -> Contact {
         conversation: CONVERSATION,
         ticket_addresses: List::new(),
         record_addresses: List::new(),
+        relays: List::new(),
         record_seq: 0,
         record: Bytes::new(),
         added: WallClock(1),

@@ -180,7 +180,8 @@ impl Joined {
         alice.node.command(now, Command::Invite { secret, expires }).expect("room");
         alice.drain(now, &mut Vec::new());
         let addresses = List::of([address(1)]);
-        let ticket = Ticket { peer: alice.peer, secret, nickname: None, expires, addresses };
+        let ticket =
+            Ticket { peer: alice.peer, secret, nickname: None, expires, addresses, relays: List::new() };
         let petname = Name::new("alice").expect("a name");
         bob.node.command(now, Command::Add { ticket: Box::new(ticket), petname }).expect("room");
     }

@@ -114,7 +114,7 @@ impl Running {
         self.handle.command(invite).expect("it runs").expect("room");
         until(&self.events, |event| matches!(event, Event::InviteStored { .. }).then_some(()));
         let addresses = List::of(self.handle.listen_addresses());
-        Ticket { peer: self.peer, secret, nickname: None, expires, addresses }
+        Ticket { peer: self.peer, secret, nickname: None, expires, addresses, relays: List::new() }
     }
 
     fn add(&mut self, ticket: &str) {

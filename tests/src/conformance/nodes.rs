@@ -95,7 +95,8 @@ impl Person {
         self.command(Command::Invite { secret, expires });
         self.until("invitation", |event| matches!(event, Event::InviteStored { .. }).then_some(()));
         let addresses = List::of(self.handle.listen_addresses());
-        let ticket = Ticket { peer: self.peer, secret, nickname: None, expires, addresses };
+        let ticket =
+            Ticket { peer: self.peer, secret, nickname: None, expires, addresses, relays: List::new() };
         let petname = Name::new("inviter").expect("a name");
         other.command(Command::Add { ticket: Box::new(ticket), petname });
         for person in [self, other] {

@@ -169,6 +169,7 @@ fn command(draw: &mut Draw<'_>) -> Command {
                 nickname: name(draw),
                 expires,
                 addresses: List::of([address()]),
+                relays: List::new(),
             }),
             petname: name(draw).unwrap_or_else(|| Name::new("somebody").expect("a name")),
         },

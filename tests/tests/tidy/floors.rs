@@ -43,7 +43,10 @@ const FLOORS: [(&[&str], Neighbours); 6] = [
     // Machines: one remote thing each; they do not know each other.
     (&["session", "outbox", "inbox", "giveback", "path", "mailbox", "depot", "directory"], Neighbours::Never),
     // Tables: each routes between machines and may lean on the tables before it.
-    (&["profile", "links", "outgoing", "peers", "erase", "expire", "contacts", "relay"], Neighbours::Ordered),
+    (
+        &["profile", "links", "via", "relay", "outgoing", "peers", "erase", "expire", "contacts"],
+        Neighbours::Ordered,
+    ),
     // The node.
     (&["restore", "node", "lib"], Neighbours::Free),
 ];

@@ -1,0 +1,322 @@
+//! Relaying for others: packets between clients that this node serves, never seeing inside.
+//!
+//! A client is a pseudonym. It opens queues under numbers that say nothing; whoever knows such a number may send there,
+//! and gets answers back through a port that exists for the two of them alone. Nothing is stored. What a client does not
+//! take in time is lost like any packet, oldest sender's turn first: each sender has a short queue of its own, and they
+//! are served in turns.
+
+use crate::bounded::Queue;
+use crate::bucket::Bucket;
+use crate::cx::Cx;
+use crate::ids::{PeerId, QueueId, StreamId};
+use crate::limits::{
+    BACK_PORTS, CLIENTS, FORWARD_BURST, FORWARD_RATE, FORWARDED, FORWARDERS, KNOCK_BURST, KNOCK_RATE,
+    PACKET_BYTES, PLAINTEXT_BYTES, QUEUES, RECORD_FRAMES,
+};
+use crate::links::{Links, Role};
+use crate::wire::Malformed;
+use crate::wire::frame::{CloseReason, Frame, Frames, NotRelayed, OpenQueue, Port, Undelivered};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+#[derive(Debug)]
+struct Client {
+    link: StreamId,
+    /// It was not told yet from where its packets come.
+    greet: bool,
+    queues: BTreeSet<QueueId>,
+    /// Who sends to this client by which queue, and the ports that answers go to.
+    senders: BTreeMap<(PeerId, QueueId), u32>,
+    back: BTreeMap<u32, (PeerId, QueueId)>,
+    next_back: u32,
+    /// Packets for it, by sender.
+    waiting: BTreeMap<PeerId, Queue<(Port, Vec<u8>)>>,
+    /// Whose turn was last.
+    turn: Option<PeerId>,
+    /// What became of what it sent.
+    undelivered: Queue<Undelivered>,
+    sends: Bucket,
+}
+
+impl Client {
+    fn new(cx: &Cx, link: StreamId) -> Self {
+        Self {
+            link,
+            greet: true,
+            queues: BTreeSet::new(),
+            senders: BTreeMap::new(),
+            back: BTreeMap::new(),
+            next_back: 0,
+            waiting: BTreeMap::new(),
+            turn: None,
+            undelivered: Queue::new(FORWARDED),
+            sends: Bucket::new(cx.now, FORWARD_RATE, FORWARD_BURST),
+        }
+    }
+
+    fn undelivered(&mut self, to: Port, why: NotRelayed) {
+        let said = self.undelivered.iter().any(|other| other.to == to);
+        if !said {
+            // Full: the packets stay unanswered, which says the same later.
+            let _unsaid = self.undelivered.push(Undelivered { to, why });
+        }
+    }
+
+    /// The port through which this client answers `sender`.
+    fn port_back(&mut self, sender: PeerId, queue: QueueId) -> u32 {
+        if let Some(port) = self.senders.get(&(sender, queue)) {
+            return *port;
+        }
+        if self.back.len() >= BACK_PORTS
+            && let Some((_, oldest)) = self.back.pop_first()
+        {
+            self.senders.remove(&oldest);
+        }
+        self.next_back = self.next_back.wrapping_add(1);
+        self.back.insert(self.next_back, (sender, queue));
+        self.senders.insert((sender, queue), self.next_back);
+        self.next_back
+    }
+
+    /// `false`: there is no room.
+    fn push(&mut self, sender: PeerId, from: Port, packet: &[u8]) -> bool {
+        if !self.waiting.contains_key(&sender) && self.waiting.len() >= FORWARDERS {
+            return false;
+        }
+        let queue = self.waiting.entry(sender).or_insert_with(|| Queue::new(FORWARDED));
+        queue.push((from, packet.to_vec())).is_ok()
+    }
+
+    /// Fills a record with one packet of each sender in turn, as long as there is room.
+    fn fill(&mut self, record: &mut Vec<u8>) -> u64 {
+        let mut count = 0;
+        while record.len() + PACKET_BYTES + 64 < PLAINTEXT_BYTES {
+            let next = match self.turn {
+                Some(last) => {
+                    let after = (core::ops::Bound::Excluded(last), core::ops::Bound::Unbounded);
+                    self.waiting.range(after).next().or_else(|| self.waiting.first_key_value())
+                }
+                None => self.waiting.first_key_value(),
+            };
+            let Some(sender) = next.map(|(sender, _)| *sender) else { break };
+            self.turn = Some(sender);
+            let Some(queue) = self.waiting.get_mut(&sender) else { break };
+            if let Some((from, packet)) = queue.pop() {
+                Frame::Relayed { from, packet: &packet }.encode(record);
+                count += 1;
+            }
+            if queue.is_empty() {
+                self.waiting.remove(&sender);
+            }
+        }
+        count
+    }
+}
+
+#[derive(Debug)]
+struct Opened {
+    owner: PeerId,
+    knock: Option<Bucket>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Relaying {
+    on: bool,
+    clients: BTreeMap<PeerId, Client>,
+    queues: BTreeMap<QueueId, Opened>,
+}
+
+impl Relaying {
+    pub(crate) const fn new(on: bool) -> Self {
+        Self { on, clients: BTreeMap::new(), queues: BTreeMap::new() }
+    }
+
+    /// Somebody asks to be served.
+    pub(crate) fn admit(&mut self, cx: &mut Cx, links: &mut Links, stream: StreamId, who: PeerId) {
+        let known = self.clients.contains_key(&who);
+        if !self.on || (!known && self.clients.len() >= CLIENTS) {
+            if links.proceed(cx, stream, None, None) {
+                links.end(cx, stream, CloseReason::Unsupported);
+            } else {
+                links.abort(cx, stream);
+            }
+            return;
+        }
+        if let Some(link) = links.get_mut(stream) {
+            link.role = Role::Client;
+        }
+        if !links.proceed(cx, stream, None, None) {
+            links.abort(cx, stream);
+            return;
+        }
+        if let Some(before) = self.drop_client(&who) {
+            links.end(cx, before, CloseReason::Replaced);
+        }
+        self.clients.insert(who, Client::new(cx, stream));
+        cx.touch(who);
+    }
+
+    fn drop_client(&mut self, who: &PeerId) -> Option<StreamId> {
+        let client = self.clients.remove(who)?;
+        for id in client.queues {
+            self.queues.remove(&id);
+        }
+        Some(client.link)
+    }
+
+    /// A link to a client is over.
+    pub(crate) fn over(&mut self, stream: StreamId, who: &PeerId) {
+        if self.clients.get(who).is_some_and(|client| client.link == stream) {
+            self.drop_client(who);
+        }
+    }
+
+    /// A record of a client. `false`: the session is over.
+    pub(crate) fn record(&mut self, cx: &mut Cx, links: &mut Links, stream: StreamId, record: &[u8]) -> bool {
+        let Some(who) = links.get(stream).and_then(|link| link.peer) else { return false };
+        for (count, frame) in Frames(record).enumerate() {
+            let taken = match frame {
+                Ok(_) if count >= RECORD_FRAMES => Err(Malformed("too many frames")),
+                Ok(Frame::Close(_)) => return false,
+                Ok(frame) => self.frame(cx, links, stream, who, &frame),
+                Err(malformed) => Err(malformed),
+            };
+            if taken.is_err() {
+                cx.stats.misbehaved += 1;
+                return false;
+            }
+        }
+        links.arm(cx, stream);
+        true
+    }
+
+    fn frame(
+        &mut self,
+        cx: &mut Cx,
+        links: &mut Links,
+        stream: StreamId,
+        who: PeerId,
+        frame: &Frame<'_>,
+    ) -> Result<(), Malformed> {
+        match frame {
+            Frame::OpenQueue(queue) => self.open(cx, who, queue),
+            Frame::CloseQueue(id) => {
+                if let Some(client) = self.clients.get_mut(&who)
+                    && client.queues.remove(id)
+                {
+                    self.queues.remove(id);
+                }
+            }
+            Frame::Forward { to, packet } => {
+                if packet.len() > PACKET_BYTES {
+                    return Err(Malformed("a packet that is too long"));
+                }
+                self.forward(cx, who, *to, packet);
+            }
+            Frame::Ping(nonce) => {
+                if let Some(link) = links.get_mut(stream) {
+                    link.session.got_ping(*nonce);
+                }
+                cx.touch(who);
+            }
+            Frame::Pong(nonce) => {
+                if let Some(link) = links.get_mut(stream) {
+                    link.session.got_pong(*nonce, cx.now);
+                }
+            }
+            _ => return Err(Malformed("a frame that clients do not send")),
+        }
+        Ok(())
+    }
+
+    /// Who opened a number first has it as long as he is here: the only other one who can know it is who sends there.
+    fn open(&mut self, cx: &mut Cx, who: PeerId, queue: &OpenQueue) {
+        let Some(client) = self.clients.get_mut(&who) else { return };
+        let taken = self.queues.get(&queue.id).is_some_and(|opened| opened.owner != who);
+        if taken || client.queues.len() >= QUEUES {
+            client.undelivered(Port::Queue(queue.id), NotRelayed::TooMuch);
+            cx.touch(who);
+            return;
+        }
+        let knock = queue.knock.then(|| Bucket::new(cx.now, KNOCK_RATE, KNOCK_BURST));
+        client.queues.insert(queue.id);
+        self.queues.insert(queue.id, Opened { owner: who, knock });
+    }
+
+    fn forward(&mut self, cx: &mut Cx, who: PeerId, to: Port, packet: &[u8]) {
+        let Some(client) = self.clients.get_mut(&who) else { return };
+        let cost = u32::try_from(packet.len()).unwrap_or(u32::MAX);
+        if !client.sends.take(cx.now, cost) {
+            cx.stats.not_forwarded += 1;
+            return;
+        }
+        let target = match to {
+            Port::Queue(id) => self.queues.get_mut(&id).map(|opened| {
+                let passes = opened.knock.as_mut().is_none_or(|knock| knock.take(cx.now, cost));
+                (opened.owner, id, passes)
+            }),
+            Port::Back(port) => client.back.get(&port).map(|(sender, queue)| (*sender, *queue, true)),
+        };
+        let passed = match target {
+            Some((_, _, false)) => false,
+            Some((owner, queue, true)) => self.clients.get_mut(&owner).is_some_and(|receiver| {
+                let from = match to {
+                    Port::Queue(_) => Port::Back(receiver.port_back(who, queue)),
+                    Port::Back(_) => Port::Queue(queue),
+                };
+                receiver.push(who, from, packet)
+            }),
+            None => {
+                if let Some(client) = self.clients.get_mut(&who) {
+                    client.undelivered(to, NotRelayed::Nobody);
+                }
+                cx.touch(who);
+                false
+            }
+        };
+        if let Some((owner, ..)) = target.filter(|_| passed) {
+            cx.touch(owner);
+        } else {
+            cx.stats.not_forwarded += 1;
+        }
+    }
+
+    /// Sends what waits for clients that were touched.
+    pub(crate) fn work(&mut self, cx: &mut Cx, links: &mut Links) {
+        if self.clients.is_empty() {
+            return;
+        }
+        let touched: Vec<PeerId> =
+            cx.touched.iter().filter(|id| self.clients.contains_key(*id)).copied().collect();
+        for who in touched {
+            let Some(client) = self.clients.get_mut(&who) else { continue };
+            let stream = client.link;
+            let Some(link) = links.get_mut(stream).filter(|link| link.is_writable()) else { continue };
+            let says = client.greet || !client.undelivered.is_empty() || !client.waiting.is_empty();
+            if !(says || link.session.wants_record()) {
+                continue;
+            }
+            let mut record = link.session.begin_record(&mut cx.rng, cx.now);
+            if core::mem::take(&mut client.greet) {
+                Frame::Observed(link.remote).encode(&mut record);
+            }
+            while let Some(undelivered) = client.undelivered.pop() {
+                Frame::Undelivered(undelivered).encode(&mut record);
+            }
+            cx.stats.forwarded += client.fill(&mut record);
+            if !links.write(cx, stream, record) {
+                links.abort(cx, stream);
+                self.over(stream, &who);
+            }
+        }
+    }
+
+    /// The node stops.
+    pub(crate) fn shutdown(&mut self, cx: &mut Cx, links: &mut Links) {
+        self.on = false;
+        for client in core::mem::take(&mut self.clients).into_values() {
+            links.end(cx, client.link, CloseReason::Goodbye);
+        }
+        self.queues.clear();
+    }
+}

@@ -1,0 +1,95 @@
+//! Two people and a relay between them that both can reach.
+
+mod pair;
+
+use pair::{ALICE, BOB, Pair, RELAY};
+use peerlink_core::api::{Event, PathKind};
+use peerlink_core::time::Duration;
+
+fn texts(from: u32, to: u32) -> Vec<String> {
+    (from..to).map(|n| format!("message {n}")).collect()
+}
+
+fn send_all(pair: &mut Pair, side: usize, from: u32, to: u32) {
+    for n in from..to {
+        pair.send(side, n, &format!("message {n}"));
+    }
+}
+
+fn by(pair: &Pair, side: usize, wanted: PathKind) -> usize {
+    pair.count(side, |event| match event {
+        Event::Connected { path, .. } | Event::PathChanged { path, .. } => *path == wanted,
+        _ => false,
+    })
+}
+
+#[test]
+fn who_cannot_reach_each_other_talk_through_a_relay_that_sees_nothing() {
+    let mut pair = Pair::met_through_a_relay(1, Pair::cut_direct);
+    assert_eq!((by(&pair, ALICE, PathKind::Relayed), by(&pair, BOB, PathKind::Relayed)), (1, 1));
+    send_all(&mut pair, ALICE, 0, 50);
+    send_all(&mut pair, BOB, 100, 120);
+    pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 50 && pair.delivered(BOB) == 20);
+    assert_eq!(pair.received(BOB), texts(0, 50));
+    assert_eq!(pair.history(ALICE), pair.history(BOB));
+    let seen = pair.air.log.iter().any(|(.., bytes)| bytes.windows(7).any(|window| window == b"message"));
+    assert!(!seen, "nothing readable is on the wire");
+    assert_eq!(by(&pair, ALICE, PathKind::Datagram) + by(&pair, BOB, PathKind::Datagram), 0);
+    assert!(pair.sides[RELAY].node.as_ref().unwrap().stats().forwarded > 0);
+}
+
+#[test]
+fn two_behind_boxes_meet_through_a_relay_and_then_speak_directly() {
+    let mut pair = Pair::met_through_a_relay(2, |pair| {
+        pair.sides[ALICE].boxed = true;
+        pair.sides[BOB].boxed = true;
+    });
+    send_all(&mut pair, ALICE, 0, 5);
+    pair.drive_until("direct", |pair| {
+        by(pair, ALICE, PathKind::Datagram) > 0 && by(pair, BOB, PathKind::Datagram) > 0
+    });
+    let before = pair.sides[RELAY].node.as_ref().unwrap().stats().forwarded;
+    send_all(&mut pair, ALICE, 5, 50);
+    pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 50);
+    assert_eq!(pair.received(BOB), texts(0, 50));
+    let after = pair.sides[RELAY].node.as_ref().unwrap().stats().forwarded;
+    assert!(after <= before + 2, "{before} {after}: the relay is not needed any more");
+    let sessions = |side| pair.count(side, |event| matches!(event, Event::Connected { .. }));
+    assert_eq!((sessions(ALICE), sessions(BOB)), (1, 1), "one session, on another way");
+}
+
+#[test]
+fn a_direct_way_that_dies_in_silence_is_left_for_the_relay() {
+    let mut pair = Pair::met_through_a_relay(3, |_| {});
+    pair.drive_until("direct", |pair| {
+        by(pair, ALICE, PathKind::Datagram) > 0 && by(pair, BOB, PathKind::Datagram) > 0
+    });
+    send_all(&mut pair, ALICE, 0, 5);
+    pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 5);
+    pair.cut_direct();
+    let at = pair.now;
+    send_all(&mut pair, ALICE, 5, 10);
+    pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 10);
+    assert_eq!(pair.received(BOB), texts(0, 10));
+    assert!(pair.now.saturating_since(at) < Duration::from_secs(5), "{} later", pair.now);
+}
+
+#[test]
+fn a_relay_that_dies_and_comes_back_loses_nothing() {
+    let mut pair = Pair::met_through_a_relay(4, Pair::cut_direct);
+    send_all(&mut pair, ALICE, 0, 20);
+    pair.settle();
+    pair.crash(RELAY);
+    send_all(&mut pair, BOB, 100, 110);
+    for _ in 0..30 {
+        pair.now += Duration::from_millis(500);
+        for side in 0..2 {
+            pair.handle(side, peerlink_core::api::Input::Tick);
+        }
+        pair.settle();
+    }
+    pair.start(RELAY);
+    pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 20 && pair.delivered(BOB) == 10);
+    assert_eq!(pair.received(BOB), texts(0, 20));
+    assert_eq!(pair.history(ALICE), pair.history(BOB));
+}
