@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 pub(crate) const MESSAGE: usize = 100;
 const TMPFS: FsWord = 0x0102_1994;
@@ -41,8 +42,9 @@ pub(crate) fn round_trips(count: usize) -> Samples {
     samples
 }
 
-/// F: `fdatasync` of 100 bytes written into a preallocated file. `None` where that would be no disk.
-pub(crate) fn syncs(dir: &Path, count: usize) -> Option<Samples> {
+/// F: `fdatasync` of 100 bytes written into a preallocated file, one behind the other or with pauses between them. `None`
+/// where that would be no disk.
+pub(crate) fn syncs(dir: &Path, count: usize, pause: Duration) -> Option<Samples> {
     let kind = rustix::fs::statfs(dir).expect("a file system").f_type;
     if kind == TMPFS {
         return None;
@@ -55,6 +57,9 @@ pub(crate) fn syncs(dir: &Path, count: usize) -> Option<Samples> {
     file.sync_all().expect("a disk");
     let mut samples = Samples::default();
     for n in 0..count {
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
         let from = now_ns();
         file.write_all_at(&[7; MESSAGE], (n * MESSAGE) as u64).expect("room");
         file.sync_data().expect("a disk");

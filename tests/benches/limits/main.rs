@@ -18,6 +18,7 @@ mod program;
 
 use measure::{Mark, Report, Samples};
 use std::path::Path;
+use std::time::Duration;
 
 type Section<'a> = &'a dyn Fn(&Report, &Path);
 
@@ -39,7 +40,7 @@ fn main() {
             "us",
             Mark::None,
         );
-        f = machine::syncs(dir, 4000);
+        f = machine::syncs(dir, 4000, Duration::ZERO);
         match &f {
             Some(f) => {
                 report.line(
@@ -48,6 +49,12 @@ fn main() {
                     "us",
                     Mark::None,
                 );
+                report.line("F, p99", f.percentile(99), "us", Mark::None);
+                if let Some(paused) = machine::syncs(dir, 2000, Duration::from_micros(200)) {
+                    let text = "the same with pauses of 0.2 ms, as between two commits, p50";
+                    report.line(text, paused.median(), "us", Mark::None);
+                    report.line("p99", paused.percentile(99), "us", Mark::None);
+                }
             }
             None => report.note("F: not measured, this is a tmpfs: nothing here is durable"),
         }
@@ -59,7 +66,10 @@ fn main() {
             pair::echo_by_driver(report, &r);
         }),
         ("core", &|report, _| core::throughput(report)),
-        ("connect", &|report, _| core::connect(report)),
+        ("connect", &|report, dir| {
+            core::connect(report);
+            pair::connect(report, dir);
+        }),
         ("idle", &idle::measure),
         ("history", &history::measure),
         ("program", &program::measure),

@@ -12,10 +12,11 @@ use peerlink_core::ticket::{Ticket, TicketSecret};
 use peerlink_core::time::WallClock;
 use peerlink_core::{Config, Restore};
 use peerlink_drivers::{Driver, DriverConfig, Events, Handle, Notice, clock};
-use peerlink_storage::Reader;
+use peerlink_storage::{Reader, Writer};
 use std::io::BufRead as _;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 /// A store that is no disk: everything is durable at once.
 struct Nothing;
@@ -33,7 +34,28 @@ impl Loader for Nothing {
     }
 }
 
+/// The real store, with a note of when each commit began and how long it took, in nanoseconds.
+struct Timed {
+    writer: Writer,
+    commits: Commits,
+}
+
+type Commits = Arc<Mutex<Vec<(u64, u64)>>>;
+
+impl Store for Timed {
+    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        let from = now_ns();
+        let outcome = self.writer.commit(batches);
+        self.commits.lock().expect("no panic").push((from, now_ns() - from));
+        outcome
+    }
+    fn close(&mut self) {
+        self.writer.close();
+    }
+}
+
 struct Running {
+    commits: Commits,
     handle: Handle,
     events: Events,
     peer: PeerId,
@@ -60,6 +82,7 @@ fn start(dir: &str, seed: u8, salt: u8) -> Running {
     let mut restore = Restore::new(Config::default(), &secret, [seed.wrapping_add(salt); 32]);
     let listen = DriverConfig { listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))] };
     let begin = |restore: Restore| restore.start(clock::now(), clock::wall()).expect("whole");
+    let commits = Commits::default();
     let (peer, (handle, events), reader) = if dir == "-" {
         let node = begin(restore);
         (node.peer(), Driver::start(node, Nothing, Nothing, listen).expect("it starts"), None)
@@ -68,10 +91,11 @@ fn start(dir: &str, seed: u8, salt: u8) -> Running {
         opened.restore(|key, value| restore.record(key, value)).expect("good records");
         let node = begin(restore);
         let (writer, loader, reader) = opened.split();
-        (node.peer(), Driver::start(node, writer, loader, listen).expect("it starts"), Some(reader))
+        let store = Timed { writer, commits: commits.clone() };
+        (node.peer(), Driver::start(node, store, loader, listen).expect("it starts"), Some(reader))
     };
     until(&events, |event| matches!(event, Event::Ready).then_some(()));
-    Running { handle, events, peer, reader, next: u64::from(salt) << 32, friend: None }
+    Running { commits, handle, events, peer, reader, next: u64::from(salt) << 32, friend: None }
 }
 
 /// `DIR SEED SALT`: runs until its input ends or says so.
@@ -89,6 +113,12 @@ pub(crate) fn run(args: &[String]) {
             "add" => node.add(words[1]),
             "connected" => node.connected(),
             "single" => println!("{}", node.single(number(1))),
+            "again" => {
+                let (next, us) = node.again(&args[0], number(1), &args[1]);
+                node = next;
+                println!("{us}");
+            }
+            "commits" => println!("{}", node.commits(number(1))),
             "flood" => println!("{}", node.flood(number(1), number(2))),
             "queue" => node.queue(number(1)),
             "latest" => println!("{}", node.latest()),
@@ -149,7 +179,8 @@ impl Running {
         }
     }
 
-    /// One message at a time, from the request until the proof of delivery: nanoseconds each.
+    /// One message at a time, nanoseconds each: from the request until the proof of delivery, and of that until the
+    /// acknowledgement was there and its proof went to the store (or the same again without a store).
     fn single(&mut self, count: u64) -> String {
         let body = Bytes::from(vec![b'x'; MESSAGE]);
         let mut samples = Samples::default();
@@ -158,11 +189,41 @@ impl Running {
             let from = now_ns();
             self.handle.command(send).expect("it runs").expect("room");
             until(&self.events, |event| matches!(event, Event::Delivered { .. }).then_some(()));
+            let (until, proven) = (now_ns(), self.commits.lock().expect("no panic").last().copied());
             if n >= count / 10 {
-                samples.0.push(now_ns() - from);
+                samples.0.push(until - from);
+                samples.0.push(proven.map_or(until, |(began, _)| began).saturating_sub(from));
             }
         }
         samples.0.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Starts again with another salt; microseconds from when it is ready, and dials, to a first acknowledged message,
+    /// whose proof is stored.
+    fn again(self, dir: &str, salt: u64, seed: &str) -> (Self, u64) {
+        let Self { handle, events, reader, commits, .. } = self;
+        handle.shutdown();
+        // The store is free when nobody has a part of it.
+        drop((handle, events, reader, commits));
+        let mut node = start(dir, seed.parse().expect("a number"), u8::try_from(salt).expect("small"));
+        let from = now_ns();
+        node.friend = node.reader.as_ref().and_then(|reader| Some(reader.contacts().ok()?.first()?.peer));
+        let send = node.send(&Bytes::from(vec![b'x'; MESSAGE]));
+        node.handle.command(send).expect("it runs").expect("room");
+        until(&node.events, |event| matches!(event, Event::Delivered { .. }).then_some(()));
+        (node, (now_ns() - from) / 1000)
+    }
+
+    /// How long the newest commits took, in nanoseconds.
+    fn commits(&self, count: u64) -> String {
+        let commits = self.commits.lock().expect("no panic");
+        commits
+            .iter()
+            .rev()
+            .take(count as usize)
+            .map(|(_, took)| took.to_string())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// With so many on the way: microseconds in all, and processor time of them.

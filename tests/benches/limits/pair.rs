@@ -1,9 +1,11 @@
 //! Two nodes in two processes, on loopback and on disks, and what their conversation costs.
 
+use crate::machine;
 use crate::measure::{Mark, Report, Samples, pin};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 /// A child that runs [`crate::node`].
 pub(crate) struct Node {
@@ -110,14 +112,24 @@ pub(crate) fn durable(report: &Report, dir: &Path, r: &Samples, f: Option<&Sampl
     report.section("Durable acknowledged delivery, two processes, loopback, messages of 100 B");
     let dirs = ["alice", "bob"].map(|name| dir.join(name).to_string_lossy().into_owned());
     pin(Some(0));
-    let [mut alice, bob] = met([&dirs[0], &dirs[1]]);
-    let samples = Samples(alice.numbers("single 3000"));
+    let [mut alice, mut bob] = met([&dirs[0], &dirs[1]]);
+    let (samples, acknowledged) = singles(&mut alice, 3000);
+    let commits = [alice.numbers("commits 6000"), bob.numbers("commits 3000")].map(Samples);
     alice.stop();
     bob.stop();
     pin(None);
     report.line("one at a time, p50 (one core)", samples.median(), "us", Mark::None);
     report.line("one at a time, p99 (one core)", samples.percentile(99), "us", Mark::None);
+    let text = "until the acknowledgement is there, and its proof not yet stored, p50";
+    report.line(text, acknowledged.median(), "us", Mark::None);
+    for (commits, text) in commits.iter().zip(["author (two a message)", "recipient (one)"]) {
+        report.line(&format!("a commit of the {text}, p50"), commits.median(), "us", Mark::None);
+        report.line("p99", commits.percentile(99), "us", Mark::None);
+    }
     if let Some(f) = f {
+        // The disk is shared with whoever: F before and after.
+        let mut f = f.clone();
+        f.0.extend(machine::syncs(dir, f.0.len(), Duration::ZERO).map(|f| f.0).unwrap_or_default());
         // What the machine needs for each: there and back, and one sync on either side.
         let pairs = r.0.iter().zip(f.0.chunks_exact(2));
         let sums = Samples(pairs.map(|(r, f)| r + f.iter().sum::<u64>()).collect());
@@ -125,6 +137,8 @@ pub(crate) fn durable(report: &Report, dir: &Path, r: &Samples, f: Option<&Sampl
         report.line("R + 2F, p50", floor, "us", Mark::None);
         report.line("R + 2F, p99", sums.percentile(99), "us", Mark::None);
         report.line("ratio of p50 to R + 2F", samples.median() / floor, "", Mark::AtMost(1.5));
+        let text = "the same, until the acknowledgement is there";
+        report.line(text, acknowledged.median() / floor, "", Mark::None);
         let tail = samples.percentile(99) / sums.percentile(99);
         report.line("ratio of p99 to that of R + 2F", tail, "", Mark::AtMost(3.0));
     }
@@ -132,6 +146,16 @@ pub(crate) fn durable(report: &Report, dir: &Path, r: &Samples, f: Option<&Sampl
         let dirs = ["a", "b"].map(|name| dir.join(format!("{name}{window}")).to_string_lossy().into_owned());
         in_flight(report, [&dirs[0], &dirs[1]], window);
     }
+}
+
+/// How long messages took, one at a time: until each was proven, and until it was acknowledged.
+fn singles(alice: &mut Node, count: u64) -> (Samples, Samples) {
+    let numbers = alice.numbers(&format!("single {count}"));
+    let (pairs, _) = numbers.as_chunks::<2>();
+    (
+        Samples(pairs.iter().map(|[proven, _]| *proven).collect()),
+        Samples(pairs.iter().map(|[_, acknowledged]| *acknowledged).collect()),
+    )
 }
 
 fn in_flight(report: &Report, dirs: [&str; 2], window: u64) {
@@ -175,11 +199,23 @@ fn in_flight(report: &Report, dirs: [&str; 2], window: u64) {
     bob.stop();
 }
 
+/// Wall time from the dial to the first acknowledged message, with disks and processes.
+pub(crate) fn connect(report: &Report, dir: &Path) {
+    let dirs = ["called", "caller"].map(|name| dir.join(name).to_string_lossy().into_owned());
+    let [alice, mut bob] = met([&dirs[0], &dirs[1]]);
+    let times = (10..40).map(|salt| 1000 * bob.numbers(&format!("again {salt}"))[0]);
+    let times = Samples(times.collect());
+    let text = "wall time in processes, from a node that is ready to its first stored proof";
+    report.line(text, times.median() / 1000.0, "ms", Mark::None);
+    alice.stop();
+    bob.stop();
+}
+
 /// The same without a disk.
 pub(crate) fn echo_by_driver(report: &Report, r: &Samples) {
     pin(Some(0));
     let [mut alice, bob] = met(["-", "-"]);
-    let samples = Samples(alice.numbers("single 10000"));
+    let (samples, _) = singles(&mut alice, 10_000);
     report.line(
         "through the driver and a store that is none, p50 / R",
         samples.median() / r.median(),
