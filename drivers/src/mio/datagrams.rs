@@ -9,12 +9,10 @@
 //! chooses. Then that path does not prove itself, and another is taken.
 
 use crate::limits::{DATAGRAM_BUFFER_BYTES, TURN_DATAGRAMS};
-use crate::machine::Machine;
-use crate::shell::{Carried, Shell};
+use crate::shell::Carried;
 use ::mio::net::UdpSocket;
 use ::mio::{Interest, Registry, Token};
 use peerlink_core::api::Input;
-use peerlink_core::time::Instant;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -67,12 +65,11 @@ impl Datagrams {
     }
 
     /// Of each socket what there is, up to so much that streams have their turn too.
-    pub(super) fn receive<M: Machine>(
+    pub(super) fn receive(
         &mut self,
-        now: Instant,
-        shell: &mut Shell<M>,
         buffer: &mut [u8],
         carried: &mut Carried,
+        mut tell: impl FnMut(Input<'_>),
     ) {
         for port in self.ports.iter_mut().flatten() {
             for _ in 0..TURN_DATAGRAMS {
@@ -83,7 +80,7 @@ impl Datagrams {
                     Ok((count, remote)) => {
                         carried.datagrams_read += 1;
                         if let Some(bytes) = buffer.get(..count) {
-                            shell.fact(now, Input::Datagram { remote, bytes });
+                            tell(Input::Datagram { remote, bytes });
                         }
                     }
                     // An ICMP error about something that was sent: anybody can make those, and nothing follows from one.
@@ -204,6 +201,31 @@ mod tests {
             // What the system does not take is not sent with something else.
             assert!(there.is_ipv6() || port.send(there, Some(0), b"x").is_err());
         }
+    }
+
+    #[test]
+    fn one_turn_takes_so_many_and_leaves_the_rest_for_the_next() {
+        let poll = ::mio::Poll::new().unwrap();
+        let mut sockets = Datagrams::beside(&["127.0.0.1:0".parse().unwrap()], poll.registry(), 10);
+        let there = sockets.ports[0].as_ref().unwrap().socket.local_addr().unwrap();
+        let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let waiting = TURN_DATAGRAMS + 9;
+        for at in 0..waiting {
+            stranger.send_to(&at.to_be_bytes(), there).unwrap();
+        }
+        let (mut buffer, mut carried, mut read) = ([0; 100], Carried::default(), Vec::new());
+        for turn in [TURN_DATAGRAMS, 9, 0] {
+            let before = read.len();
+            sockets.receive(&mut buffer, &mut carried, |input| match input {
+                Input::Datagram { remote, bytes } if remote == stranger.local_addr().unwrap() => {
+                    read.push(usize::from_be_bytes(bytes.try_into().unwrap()));
+                }
+                other => panic!("{other:?}"),
+            });
+            assert_eq!((read.len() - before, sockets.has_work()), (turn, turn == TURN_DATAGRAMS));
+        }
+        assert!(read.into_iter().eq(0..waiting));
+        assert_eq!(carried.datagrams_read, waiting as u64);
     }
 
     #[test]

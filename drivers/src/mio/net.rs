@@ -270,7 +270,7 @@ impl Net {
 
     /// Datagrams that came, and one read for each stream in the list; those that have more go to its end.
     pub(super) fn read<M: Machine>(&mut self, now: Instant, shell: &mut Shell<M>) {
-        self.datagrams.receive(now, shell, &mut self.buffer, &mut self.carried);
+        self.datagrams.receive(&mut self.buffer, &mut self.carried, |input| shell.fact(now, input));
         for _ in 0..self.to_read.len().min(TURN_READS) {
             let Some(stream) = self.to_read.pop_front() else { return };
             if let Some(link) = self.links.get_mut(&stream) {
