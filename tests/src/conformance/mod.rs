@@ -87,6 +87,8 @@ macro_rules! conformance {
         );
         $crate::conformance!($driver, nodes:
             two_nodes_talk_and_go_on_after_a_restart,
+            two_nodes_talk_by_datagrams,
+            a_node_with_datagrams_reaches_one_without,
             a_failed_store_still_refuses_and_stops,
         );
         $crate::conformance!($driver, hostile:

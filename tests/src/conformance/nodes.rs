@@ -3,7 +3,7 @@
 use super::memory::{Disk, Memory};
 use super::{DriverUnderTest, FAILSAFE, loopback};
 use bytes::Bytes;
-use peerlink_core::api::{Command, Event, Expire, Refusal};
+use peerlink_core::api::{Command, Event, Expire, PathKind, Refusal};
 use peerlink_core::bounded::List;
 use peerlink_core::identity::IdentitySecret;
 use peerlink_core::ids::{CallerId, Name, PeerId};
@@ -26,10 +26,21 @@ pub struct Person {
 impl Person {
     /// Starts from what `memory` holds. `seed` names the person.
     pub fn start<D: DriverUnderTest>(seed: u8, start: u8, memory: &Memory, listen: SocketAddr) -> Self {
+        Self::start_as::<D>(Config::default(), seed, start, memory, listen)
+    }
+
+    /// The same, with this configuration.
+    pub fn start_as<D: DriverUnderTest>(
+        config: Config,
+        seed: u8,
+        start: u8,
+        memory: &Memory,
+        listen: SocketAddr,
+    ) -> Self {
         let secret = IdentitySecret::new([seed; 32]).expect("a valid seed");
         let mut entropy = [seed; 32];
         entropy[0] = start;
-        let mut restore = Restore::new(Config::default(), &secret, entropy);
+        let mut restore = Restore::new(config, &secret, entropy);
         for (key, value) in memory.records() {
             if key.first().is_some_and(|table| *table < RESTORE_END) {
                 restore.record(&key, &value).expect("what was stored is readable");
@@ -88,8 +99,8 @@ impl Person {
         self.until("delivery", |event| matches!(event, Event::Delivered { .. }).then_some(()));
     }
 
-    /// Makes `other` a contact, by a ticket.
-    pub fn befriend(&self, other: &Self) {
+    /// Makes `other` a contact, by a ticket. How both then talk.
+    pub fn befriend(&self, other: &Self) -> [PathKind; 2] {
         let secret = TicketSecret([9; 16]);
         let expires = WallClock(clock::wall().0 + 3_600_000);
         self.command(Command::Invite { secret, expires });
@@ -99,9 +110,12 @@ impl Person {
             Ticket { peer: self.peer, secret, nickname: None, expires, addresses, relays: List::new() };
         let petname = Name::new("inviter").expect("a name");
         other.command(Command::Add { ticket: Box::new(ticket), petname });
-        for person in [self, other] {
-            person.until("session", |event| matches!(event, Event::Connected { .. }).then_some(()));
-        }
+        [self, other].map(|person| {
+            person.until("session", |event| match event {
+                Event::Connected { path, .. } => Some(*path),
+                _ => None,
+            })
+        })
     }
 }
 
@@ -109,7 +123,7 @@ impl Person {
 pub fn two_nodes_talk_and_go_on_after_a_restart<D: DriverUnderTest>() {
     let (alice, bob_store) = (Person::start::<D>(1, 0, &Memory::default(), loopback()), Memory::default());
     let bob = Person::start::<D>(2, 0, &bob_store, loopback());
-    alice.befriend(&bob);
+    assert_eq!(alice.befriend(&bob), [PathKind::Stream; 2]);
     let large = "x".repeat(60_000);
     bob.send(alice.peer, 1, "hello");
     bob.send(alice.peer, 2, &large);
@@ -133,6 +147,48 @@ pub fn two_nodes_talk_and_go_on_after_a_restart<D: DriverUnderTest>() {
     alice.handle.shutdown();
     bob.handle.shutdown();
     assert_eq!(alice.handle.carried().streams, 0);
+}
+
+/// The same by datagrams: no stream carries anything.
+pub fn two_nodes_talk_by_datagrams<D: DriverUnderTest>() {
+    let config = || Config { datagrams: true, ..Config::default() };
+    let start = |seed| Person::start_as::<D>(config(), seed, 0, &Memory::default(), loopback());
+    let (alice, bob) = (start(1), start(2));
+    assert_eq!(alice.befriend(&bob), [PathKind::Datagram; 2]);
+    let large = "x".repeat(60_000);
+    for round in 0..20 {
+        bob.send(alice.peer, round, "hello");
+        assert_eq!(alice.message(), "hello");
+        bob.delivered();
+        bob.send(alice.peer, 100 + round, &large);
+        assert!(alice.message() == large);
+        bob.delivered();
+        alice.send(bob.peer, 200 + round, "good day");
+        assert_eq!(bob.message(), "good day");
+        alice.delivered();
+    }
+    let carried = [&alice, &bob].map(|person| person.handle.carried());
+    assert!(
+        carried.iter().all(|carried| carried.datagrams_written > 100 && carried.bytes_read == 0),
+        "{carried:?}"
+    );
+    for person in [&alice, &bob] {
+        person.handle.shutdown();
+        person.until("stop", |event| matches!(event, Event::Stopped).then_some(()));
+    }
+}
+
+/// A node with datagrams and one that has none talk by a stream.
+pub fn a_node_with_datagrams_reaches_one_without<D: DriverUnderTest>() {
+    let config = Config { datagrams: true, ..Config::default() };
+    let alice = Person::start::<D>(1, 0, &Memory::default(), loopback());
+    let bob = Person::start_as::<D>(config, 2, 0, &Memory::default(), loopback());
+    assert_eq!(alice.befriend(&bob), [PathKind::Stream; 2]);
+    bob.send(alice.peer, 1, "hello");
+    assert_eq!(alice.message(), "hello");
+    bob.delivered();
+    alice.handle.shutdown();
+    bob.handle.shutdown();
 }
 
 /// `StoreFailed` is told, commands come back refused, and the node still stops.
