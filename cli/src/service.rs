@@ -472,8 +472,13 @@ impl Service {
             {
                 Some(Ok(*cancelled))
             }
-            Some(Event::DropFailed { peer: who, message: what }) if *who == peer && *what == message => {
+            Some(Event::DropFailed { peer: who, message: what, why: Refusal::StoreFailed })
+                if *who == peer && *what == message =>
+            {
                 Some(Err(Fault::new(Code::Store, "this message cannot be read from the store")))
+            }
+            Some(Event::DropFailed { peer: who, message: what, why }) if *who == peer && *what == message => {
+                Some(Err(refusal(*why)))
             }
             Some(_) | None => None,
         })?;

@@ -119,8 +119,8 @@ pub enum Command {
         peer: PeerId,
         verified: bool,
     },
-    /// Take back an own message that was not delivered. Answered by `Event::Dropped` when that is durable. If it was
-    /// delivered all the same, the proof of that wins.
+    /// Take back an own message that was not delivered. Answered by `Event::Dropped` when that is durable, by
+    /// `Event::DropFailed` if it was delivered in the meantime. If it was and nobody knew yet, the proof of that wins.
     Cancel {
         peer: PeerId,
         message: MessageRef,
@@ -353,10 +353,12 @@ pub enum Event {
         peer: PeerId,
         message: MessageRef,
     },
-    /// A message that was to be taken away cannot be read from the store.
+    /// A message that was to be taken away is as it was: it was delivered before it could be taken back, or cannot be
+    /// read from the store.
     DropFailed {
         peer: PeerId,
         message: MessageRef,
+        why: Refusal,
     },
     ConversationDeleted {
         peer: PeerId,

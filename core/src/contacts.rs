@@ -120,9 +120,8 @@ impl Peers {
                 let change = if verified { ContactChange::Verified } else { ContactChange::Unverified };
                 self.change(cx, peer, change, |contact| contact.verified = verified);
             }
-            Command::Cancel { peer, message } | Command::Delete { peer, message } => {
-                self.drop_message(cx, peer, message);
-            }
+            Command::Cancel { peer, message } => self.drop_message(cx, peer, message, true),
+            Command::Delete { peer, message } => self.drop_message(cx, peer, message, false),
             Command::DeleteConversation { peer } => self.delete_conversation(cx, peer),
             Command::MarkRead { peer, ordinal } => self.mark_read(cx, peer, ordinal),
             Command::SetNickname { nickname } => {

@@ -86,6 +86,8 @@ pub(crate) struct Removal {
     pub(crate) why: Dropped,
     /// What led to it, if its time was over.
     pub(crate) expires: Option<Age>,
+    /// Only if it was not delivered.
+    pub(crate) cancel: bool,
 }
 
 /// What an inbox asks for.
@@ -122,6 +124,7 @@ pub(crate) enum Asked {
     /// A page of a conversation that is being deleted.
     Erase {
         peer: PeerId,
+        question: u64,
     },
     /// A message that may have been sent before, and waits to know.
     Caller {

@@ -9,7 +9,7 @@ use crate::cx::{Asked, Cx, Promise, Removal};
 use crate::ids::{FeedNo, MessageRef, PeerId};
 use crate::limits::PAGE_BYTES;
 use crate::peers::{Erasing, Peer, Peers};
-use crate::record::{Dropped, Entry, Key, OrderKey, Record as _};
+use crate::record::{Dropped, Entry, Erase, Key, OrderKey, Record as _};
 use bytes::Bytes;
 
 impl Peers {
@@ -32,7 +32,7 @@ impl Peers {
     }
 
     /// Takes a message away that nothing speaks against.
-    pub(crate) fn drop_message(&mut self, cx: &mut Cx, id: PeerId, message: MessageRef) {
+    pub(crate) fn drop_message(&mut self, cx: &mut Cx, id: PeerId, message: MessageRef, cancel: bool) {
         let Some(peer) = self.map.get_mut(&id) else { return };
         let own = peer.outgoing.place(message);
         let (feed, mine, why) = match own {
@@ -46,15 +46,15 @@ impl Peers {
         peer.dropping.insert((feed, message.seq));
         let seq = message.seq;
         let _room_was_checked =
-            self.drops.push(Removal { peer: id, feed, seq, mine, message, why, expires: None });
+            self.drops.push(Removal { peer: id, feed, seq, mine, message, why, expires: None, cancel });
         cx.touch(id);
     }
 
     /// Deletes all that is in a conversation now.
     pub(crate) fn delete_conversation(&mut self, cx: &mut Cx, id: PeerId) {
         let Some(peer) = self.map.get_mut(&id) else { return };
-        let upto = peer.inbox.lamport().max(peer.outgoing.lamport());
-        peer.conversation.erase = Some(upto);
+        let lamport = peer.inbox.lamport().max(peer.outgoing.lamport());
+        peer.conversation.erase = Some(Erase { lamport, arrival: cx.counters.arrival });
         peer.conversation.read = peer.conversation.received;
         peer.conversation_dirty = true;
         cx.unsaved.insert(id);
@@ -91,8 +91,9 @@ impl Peers {
         if drop.expires.is_some() {
             return self.overdue_loaded(cx, drop, found);
         }
+        let failed = |why| Event::DropFailed { peer: drop.peer, message: drop.message, why };
         let Some(entry) = found.filter(|_| !drop.mine || peer.outgoing.holds(drop.feed, drop.seq)) else {
-            return cx.event(Event::DropFailed { peer: drop.peer, message: drop.message });
+            return cx.event(failed(Refusal::StoreFailed));
         };
         if drop.mine {
             let delivered = peer.outgoing.find(drop.feed, drop.seq).is_some_and(|(_, delivered)| delivered);
@@ -102,6 +103,9 @@ impl Peers {
                 return cx.promise_event(Event::Dropped { peer, message, cancelled: true });
             }
             // It may have been delivered while it was looked up: then it is too late to take it back.
+            if delivered && drop.cancel {
+                return cx.event(failed(Refusal::Delivered));
+            }
             let why = if delivered { Dropped::Deleted } else { drop.why };
             peer.outgoing.drop_body(cx, drop.feed, drop.seq, entry, why);
         } else {
@@ -126,12 +130,17 @@ impl Peer {
         let Some(upto) = self.conversation.erase else { return };
         let own = self.outgoing.feeds().map(|no| (no, true));
         let feeds = own.chain(self.inbox.feed_nos().map(|no| (no, false))).collect();
-        self.erasing = Some(Erasing { upto, feeds, next: 1, asked: false });
+        self.erasing = Some(Erasing { upto, feeds, next: 1, asked: None });
+    }
+
+    /// Something was read that will be written back without its body: nobody else may write it until then.
+    pub(crate) fn is_taking_away(&self) -> bool {
+        !self.dropping.is_empty() || self.erasing.as_ref().is_some_and(|erasing| erasing.asked.is_some())
     }
 
     /// The next page to erase.
     pub(crate) fn wants_erase(&self) -> Option<KeyRange> {
-        let erasing = self.erasing.as_ref().filter(|erasing| !erasing.asked && self.dropping.is_empty())?;
+        let erasing = self.erasing.as_ref().filter(|_| !self.is_taking_away())?;
         let (feed, _) = *erasing.feeds.first()?;
         let page = u32::try_from(PAGE_BYTES).unwrap_or(u32::MAX);
         let key = |seq| Key::Entry { feed, seq };
@@ -139,18 +148,22 @@ impl Peer {
     }
 
     pub(crate) fn erase_asked(&mut self) {
+        self.erase_questions += 1;
         if let Some(erasing) = &mut self.erasing {
-            erasing.asked = true;
+            erasing.asked = Some(self.erase_questions);
         }
     }
 
-    pub(crate) fn erase_loaded(&mut self, cx: &mut Cx, id: PeerId, page: Option<&Page>) {
-        let Some(mut erasing) = self.erasing.take().filter(|erasing| erasing.asked) else { return };
-        erasing.asked = false;
+    pub(crate) fn erase_loaded(&mut self, cx: &mut Cx, id: PeerId, question: u64, page: Option<&Page>) {
+        // Who deletes it twice begins again: what was asked for first says nothing about what is asked for now.
+        let Some(mut erasing) = self.erasing.take_if(|erasing| erasing.asked == Some(question)) else {
+            return;
+        };
+        erasing.asked = None;
         let Some((feed, mine)) = erasing.feeds.first().copied() else { return };
         for (seq, entry) in entries(page) {
             erasing.next = seq.saturating_add(1);
-            if entry.lamport <= erasing.upto {
+            if erasing.upto.covers(mine, &entry) {
                 self.erase_entry(cx, feed, mine, seq, entry);
             }
         }

@@ -130,8 +130,16 @@ impl Peers {
         peer.dropping.insert((feed, seq));
         self.expiries.open += 1;
         let why = Dropped::Expired { settled: false };
-        let _room_was_checked =
-            self.drops.push(Removal { peer: id, feed, seq, mine: true, message, why, expires: Some(at) });
+        let _room_was_checked = self.drops.push(Removal {
+            peer: id,
+            feed,
+            seq,
+            mine: true,
+            message,
+            why,
+            expires: Some(at),
+            cancel: true,
+        });
         true
     }
 
@@ -151,7 +159,11 @@ impl Peers {
             }
             found => {
                 if waits && found.is_none() {
-                    cx.event(Event::DropFailed { peer: drop.peer, message: drop.message });
+                    cx.event(Event::DropFailed {
+                        peer: drop.peer,
+                        message: drop.message,
+                        why: crate::api::Refusal::StoreFailed,
+                    });
                 }
                 peer.outgoing.unexpire(cx, drop.feed, drop.seq, drop.expires);
             }

@@ -10,7 +10,7 @@ use crate::assemble::{entries, gone_marker};
 use crate::bounded::List;
 use crate::chain::{ClosedEpochs, Placed, displace, empty_feed, first_name, is_held, place, place_gone};
 use crate::cx::{Cx, InboxAsked, Promise, Snapshot};
-use crate::ids::{ConversationNo, EntryHash, Epoch, FeedNo, MessageRef, PeerId};
+use crate::ids::{BatchId, ConversationNo, EntryHash, Epoch, FeedNo, MessageRef, PeerId};
 use crate::limits::{
     CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, EPOCHS, EPOCHS_A_DAY, EPOCHS_WINDOW, OPEN_EPOCHS, SEQ_LIMIT,
 };
@@ -581,6 +581,15 @@ impl Inbox {
                 return;
             }
             cx.promise_next(promise);
+        }
+    }
+
+    /// The batch in which everything is that was taken and may not be told of yet.
+    pub(crate) fn taken_in(&self, cx: &Cx) -> BatchId {
+        match (self.changed, self.taken) {
+            (true, _) => cx.batch(),
+            (false, 0) => BatchId(0),
+            (false, _) => BatchId(cx.batch().0.saturating_sub(1)),
         }
     }
 

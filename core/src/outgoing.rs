@@ -109,7 +109,7 @@ impl Outgoing {
             let _as_many_as_fit = self.unknown.push(old.feed().epoch);
         }
         if self.in_session {
-            self.current.begin();
+            self.current.begin(0);
         }
         self.resume(cx);
     }
@@ -233,11 +233,18 @@ impl Outgoing {
 
     // --- session ---------------------------------------------------------------------------------------------
 
-    pub(crate) fn begin(&mut self) {
+    /// A session carries the messages from now on. `crossed`: another did until now.
+    pub(crate) fn begin(&mut self, crossed: bool) {
+        let elsewhere: List<u64, EPOCHS> =
+            List::of(self.earlier.iter().map(|outbox| outbox.offered_anywhere(crossed)));
+        let current = self.current.offered_anywhere(crossed);
         self.end();
         self.in_session = true;
         self.credit = CREDIT_BYTES;
-        self.all_mut().for_each(Outbox::begin);
+        for (outbox, elsewhere) in self.earlier.iter_mut().zip(elsewhere.iter()) {
+            outbox.begin(*elsewhere);
+        }
+        self.current.begin(current);
     }
 
     pub(crate) fn end(&mut self) {
@@ -384,10 +391,12 @@ impl Outgoing {
         self.in_session && self.all_mut().any(|outbox| outbox.wants_record(left))
     }
 
-    pub(crate) fn settle_withdrawn(&mut self, cx: &mut Cx) {
+    /// Settles what was taken back and comes next. `false`: in these sessions that cannot be.
+    pub(crate) fn settle_withdrawn(&mut self, cx: &mut Cx) -> bool {
         if self.in_session {
             self.all_mut().for_each(|outbox| outbox.settle_withdrawn(cx));
         }
+        !self.in_session || !self.all().any(Outbox::is_unsure)
     }
 
     /// Holds back what comes next in a session and whose time is over.
@@ -545,7 +554,7 @@ impl Outgoing {
         if self.unknown.contains(&epoch) && seq == 1 {
             let feed = Feed { link: entry.link, ..empty_feed(self.no, epoch) };
             let mut outbox = Outbox::new(self.me, self.peer, self.conversation, cx.new_feed(), feed);
-            outbox.begin();
+            outbox.begin(0);
             self.unknown.retain(|unknown| *unknown != epoch);
             self.keep(outbox);
             cx.promise_event(Event::RolledBack { peer: self.peer, epoch, common: 0 });

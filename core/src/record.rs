@@ -35,8 +35,8 @@ use serde::{Deserialize, Serialize};
 /// 2: an entry names the place of what it replaces beside its hash, and says why its body is gone; a feed says how far
 /// it was issued again, a conversation how far it is being deleted.
 /// 3: an own entry says when it expires, a profile how long it tries a message; it counts how long it has lived. The hash
-/// of an entry has a key that stands for its feed, the tag is one over that hash. A contact
-/// has relays.
+/// of an entry has a key that stands for its feed, the tag is one over that hash. A contact has relays. A conversation
+/// that is being deleted says what of it by arrival numbers too.
 pub const FORMAT: u8 = 3;
 /// Sealing id of a record that is not encrypted.
 pub const NOT_SEALED: u8 = 0;
@@ -473,8 +473,23 @@ pub struct Conversation {
     /// Messages received, ever, and how many of them (in order of arrival) the user has seen.
     pub received: u64,
     pub read: u64,
-    /// The user deleted everything up to this logical time, and that work is not finished.
-    pub erase: Option<u64>,
+    /// The user deleted all that was in it, and that work is not finished.
+    pub erase: Option<Erase>,
+}
+
+/// What was in a conversation when the user deleted it: own entries up to a logical time, received ones up to an arrival
+/// number. What comes later stays, whatever its logical time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erase {
+    pub lamport: u64,
+    pub arrival: u64,
+}
+
+impl Erase {
+    #[must_use]
+    pub const fn covers(&self, mine: bool, entry: &Entry) -> bool {
+        if mine { entry.lamport <= self.lamport } else { entry.arrival <= self.arrival }
+    }
 }
 
 /// Entries `first..=last`, all held. `prev` is what `first` names as the hash before it, `hash` is that of `last`.

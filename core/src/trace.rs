@@ -357,7 +357,7 @@ lines!(Event {
     "second_copy" = SecondCopy { peer, epoch },
     "dropped" = Dropped { peer, message, cancelled },
     "expired" = Expired { peer, message },
-    "drop_failed" = DropFailed { peer, message },
+    "drop_failed" = DropFailed { peer, message, why },
     "conversation_deleted" = ConversationDeleted { peer },
     "invite_stored" = InviteStored { secret },
     "contact_changed" = ContactChanged { peer, change },

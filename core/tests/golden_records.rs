@@ -7,8 +7,8 @@ use peerlink_core::identity::{Identity, IdentitySecret};
 use peerlink_core::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, InviteId, Name, PeerId, Tag};
 use peerlink_core::limits::KEY_BYTES;
 use peerlink_core::record::{
-    Contact, ContactState, Conversation, CorruptRecord, Counters, Dropped, Entry, EpochLink, FORMAT, Feed,
-    Head, Invite, Key, Kind, Lived, OrderKey, Place, Profile, Range, Record, Table,
+    Contact, ContactState, Conversation, CorruptRecord, Counters, Dropped, Entry, EpochLink, Erase, FORMAT,
+    Feed, Head, Invite, Key, Kind, Lived, OrderKey, Place, Profile, Range, Record, Table,
 };
 use peerlink_core::time::{Age, WallClock};
 use std::fmt::{Debug, Write as _};
@@ -195,7 +195,12 @@ fn what_restores_a_node_is_what_it_was() {
     record(&mut text, "invite, open", &Invite { expires: WallClock(1_790_000_000_000), spent_by: None });
     record(&mut text, "invite, spent", &Invite { expires: WallClock(5), spent_by: Some(peer()) });
     record(&mut text, "conversation", &Conversation { peer: peer(), received: 300, read: 200, erase: None });
-    let erasing = Conversation { peer: peer(), received: 300, read: 300, erase: Some(70_000) };
+    let erasing = Conversation {
+        peer: peer(),
+        received: 300,
+        read: 300,
+        erase: Some(Erase { lamport: 70_000, arrival: 200 }),
+    };
     record(&mut text, "conversation, being deleted", &erasing);
 
     let range = |first, last| Range { first, last, prev: hash(4), hash: hash(5) };

@@ -6,7 +6,7 @@ mod datagrams;
 use self::datagrams::{Cookies, Datagrams};
 use crate::api::{Event, Output, PathKind, Rejection, SessionEnd};
 use crate::cx::{Cx, Timer};
-use crate::ids::{Epoch, PeerId, SessionId, StreamId};
+use crate::ids::{BatchId, Epoch, PeerId, SessionId, StreamId};
 use crate::limits::{DIAL_TIMEOUT, HALF_OPEN, HALF_OPEN_PER_SOURCE, PLAINTEXT_BYTES, SHUTDOWN_MAX, STREAMS};
 use crate::path::channel::Place;
 use crate::planted::planted;
@@ -44,6 +44,8 @@ pub(crate) struct Link {
     /// A record was opened on it: the other side has the keys.
     pub(crate) confirmed: bool,
     pub(crate) have_due: bool,
+    /// What came before it is durable with this batch: no have-vector goes out on it before.
+    pub(crate) have_after: BatchId,
     pub(crate) record_due: bool,
     /// The peer should know where else we may be reached.
     pub(crate) candidates_due: bool,
@@ -78,6 +80,7 @@ impl Link {
             after: None,
             confirmed: false,
             have_due: false,
+            have_after: BatchId(0),
             record_due: false,
             candidates_due: false,
             carrier,

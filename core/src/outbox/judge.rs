@@ -89,17 +89,40 @@ impl Outbox {
             return false;
         }
         self.given.equal |= upto == self.feed.head && hash == self.feed.hash;
-        match self.known_hash(upto) {
-            Some(hash) => self.judge(cx, have, Some(hash)),
-            None => {
-                self.held_have = Some(have.clone());
-                // An answer to an older question would be taken for this one's.
-                if matches!(self.asked, Some(Asked::Hash { .. })) {
-                    self.asked = None;
-                }
-                false
-            }
+        if self.unknown_hash(have).is_none() {
+            return self.judge(cx, have, self.known_hash(upto));
         }
+        self.held_have = Some(have.clone());
+        // An answer to an older question would be taken for this one's.
+        if matches!(self.asked, Some(Asked::Hash { .. })) {
+            self.asked = None;
+        }
+        false
+    }
+
+    /// The first number that a have-vector names and whose hash must be read from the store: only then is it known what
+    /// the peer has, and what it never got.
+    pub(super) fn unknown_hash(&self, have: &Have) -> Option<u64> {
+        let claimed = self.claimed(have)?;
+        let ranges = claimed.beyond.iter().take(RANGES).map(|range| range.last);
+        let stored = |seq: &u64| *seq <= self.durable.0 && self.known_hash(*seq).is_none();
+        core::iter::once(claimed.upto).chain(ranges).find(stored)
+    }
+
+    /// What stands at a number that the have-vector names.
+    pub(super) fn hash_loaded(&mut self, cx: &mut Cx, seq: u64, hash: Option<EntryHash>) -> bool {
+        if self.looked_up.len() > RANGES {
+            self.looked_up.clear();
+        }
+        // What cannot be read is not what the peer has: a hash that no entry has says so.
+        self.looked_up.insert(seq, hash.unwrap_or(EntryHash::NONE));
+        let Some(have) = self.held_have.take() else { return false };
+        if self.unknown_hash(&have).is_some() {
+            self.held_have = Some(have);
+            return false;
+        }
+        let upto = self.claimed(&have).map_or(0, |feed| feed.upto);
+        self.judge(cx, &have, self.known_hash(upto))
     }
 
     fn doubt(&mut self, cx: &mut Cx, doubt: bool) {
@@ -131,6 +154,7 @@ impl Outbox {
         }
         let beyond = self.feed.acked_beyond.iter().find(|range| range.last == seq).map(|range| range.hash);
         let loaded = self.given.own.get(&seq).copied();
+        let loaded = loaded.or_else(|| self.looked_up.get(&seq).copied());
         self.flight.get(&seq).map(|flight| flight.hash).or(beyond).or(loaded)
     }
 
@@ -140,6 +164,7 @@ impl Outbox {
             Some(feed) => (feed.upto, feed.hash, feed.beyond.as_ref()),
             None => (0, EntryHash::NONE, &[][..]),
         };
+        let hash = hash.filter(|hash| *hash != EntryHash::NONE);
         if upto > 0 && hash != Some(claimed) && !planted!(cx, AcknowledgedByNumber) {
             self.doubt(cx, true);
             return false;
@@ -152,7 +177,8 @@ impl Outbox {
         }
         let mut skip = Vec::new();
         for range in ranges.iter().take(RANGES) {
-            let mine = range.last <= self.durable.0 && self.known_hash(range.last) == Some(range.hash);
+            let hash = self.known_hash(range.last).filter(|hash| *hash != EntryHash::NONE);
+            let mine = range.last <= self.durable.0 && hash == Some(range.hash);
             if mine && range.first > upto && range.first <= range.last {
                 skip.push((range.first, range.last));
                 self.prove_range(cx, range.first, range.last, range.hash);
@@ -324,6 +350,7 @@ impl Outbox {
         self.clear_ready();
         self.reissue.clear();
         self.held_have = None;
+        self.looked_up.clear();
         self.asked = None;
         self.given.doubt = false;
         self.given.equal = false;

@@ -86,13 +86,16 @@ pub(crate) struct Outbox {
     /// The peer said in this session what it has.
     heard: bool,
     asked: Option<Asked>,
-    /// A have-vector whose hash is being looked up. Only the newest counts.
+    /// A have-vector of which a hash is being looked up. Only the newest counts.
     held_have: Option<Have>,
+    /// Hashes of own entries that were looked up for it.
+    looked_up: BTreeMap<u64, EntryHash>,
     backoff: Backoff,
     /// An entry that was taken back waits until it is stored that the peer does not have it.
     settling: Option<u64>,
-    /// Highest number whose body was offered in this session.
+    /// Highest number whose body was offered in this session, and in others that the peer may still read.
     offered: u64,
+    elsewhere: u64,
     /// The entry that comes next, if its time is over: it is not offered as it is.
     overdue: Option<u64>,
     /// The page that is being loaded was asked for before the user took something away.
@@ -131,9 +134,11 @@ impl Outbox {
             heard: false,
             asked: None,
             held_have: None,
+            looked_up: BTreeMap::new(),
             backoff: Backoff::default(),
             settling: None,
             offered: 0,
+            elsewhere: 0,
             overdue: None,
             stale: false,
             reissue: VecDeque::new(),
@@ -291,8 +296,10 @@ impl Outbox {
 
     /// A session carries the messages from now on. What the peer proved to have need not be offered; the rest is, at
     /// once, without waiting for its have-vector.
-    pub(crate) fn begin(&mut self) {
+    /// `elsewhere`: the highest number whose body was offered in another session that the peer may still read.
+    pub(crate) fn begin(&mut self, elsewhere: u64) {
         self.end();
+        self.elsewhere = elsewhere;
         self.base = self.feed.acked;
         self.skip = self.feed.acked_beyond.iter().map(|range| (range.first, range.last)).collect();
         self.credit = CREDIT_BYTES;
@@ -304,9 +311,10 @@ impl Outbox {
         self.stop_offering();
         self.heard = false;
         self.held_have = None;
+        self.looked_up.clear();
         self.asked = None;
         self.backoff.reset();
-        self.offered = 0;
+        (self.offered, self.elsewhere) = (0, 0);
         self.stale = false;
         self.given.session_over();
     }
@@ -403,7 +411,7 @@ impl Outbox {
                 None => Some((Asked::Reissue { from }, self.range(from, self.feed.head))),
             };
         }
-        if let Some(seq) = self.held_have.as_ref().and_then(|have| self.claimed(have)).map(|feed| feed.upto) {
+        if let Some(seq) = self.held_have.as_ref().and_then(|have| self.unknown_hash(have)) {
             return Some((Asked::Hash { seq }, self.range(seq, seq)));
         }
         if let Some(hash) = self.wants_shown(ended) {
@@ -444,7 +452,7 @@ impl Outbox {
         match asked {
             Asked::Hash { seq } => {
                 let hash = entries(page).next().filter(|(at, _)| at == seq).map(|(_, entry)| entry.hash);
-                self.held_have.take().is_some_and(|have| self.judge(cx, &have, hash))
+                self.hash_loaded(cx, *seq, hash)
             }
             Asked::Shown { hash } => {
                 self.shown_loaded(*hash, page);
@@ -536,6 +544,23 @@ impl Outbox {
             })
     }
 
+    /// The highest number whose body was offered in this session, or in one before that was still there.
+    pub(crate) fn offered_anywhere(&self, crossed: bool) -> u64 {
+        if crossed { self.offered.max(self.elsewhere) } else { 0 }
+    }
+
+    /// What comes next was taken back, and was offered in another session that the peer may still read: whether it has it
+    /// can be known only in a session that stands alone.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.ready.front().is_some_and(|(seq, entry)| {
+            let open = matches!(
+                entry.dropped,
+                Some(Dropped::Cancelled { settled: false } | Dropped::Expired { settled: false })
+            );
+            open && *seq > self.offered && *seq <= self.elsewhere
+        })
+    }
+
     /// What the user took back comes next, and the peer has said that it does not have it: that is stored first, of all that
     /// follow each other.
     pub(crate) fn settle_withdrawn(&mut self, cx: &mut Cx) {
@@ -543,9 +568,11 @@ impl Outbox {
         if !heard || self.settling.is_some() || self.settle_cursor().is_none() {
             return;
         }
-        let held = |seq: u64| self.skip.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+        let unsure = |seq: u64| seq <= self.offered || seq <= self.elsewhere;
+        let held =
+            |seq: u64| unsure(seq) || self.skip.iter().any(|(first, last)| (*first..=*last).contains(&seq));
         let mut last = None;
-        for (seq, entry) in self.ready.iter_mut().take_while(|(seq, _)| *seq > self.offered && !held(*seq)) {
+        for (seq, entry) in self.ready.iter_mut().take_while(|(seq, _)| !held(*seq)) {
             entry.dropped = match entry.dropped {
                 Some(Dropped::Cancelled { settled: false }) => Some(Dropped::Cancelled { settled: true }),
                 Some(Dropped::Expired { settled: false }) => Some(Dropped::Expired { settled: true }),
@@ -627,7 +654,9 @@ impl Outbox {
     /// Takes the body of an own entry away, for the reason that it carries from now on.
     pub(crate) fn drop_body(&mut self, cx: &mut Cx, seq: u64, mut entry: Entry, why: Dropped) {
         entry.body = Bytes::new();
-        entry.dropped = Some(why);
+        // What was taken back before is as certain as it was.
+        let before = entry.dropped.filter(|before| before.is_withdrawn() && why.is_withdrawn());
+        entry.dropped = before.or(Some(why));
         cx.put(&Key::Entry { feed: self.no, seq }, entry.encode());
         self.unexpire(cx, seq, entry.expires);
         if why == Dropped::Deleted {

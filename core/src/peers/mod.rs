@@ -25,7 +25,7 @@ use crate::outgoing::Outgoing;
 use crate::path::dial::{Dial, is_dialable};
 use crate::planted::planted;
 use crate::profile::Own;
-use crate::record::{Contact, ContactState, Conversation, Invite, Key, Record as _};
+use crate::record::{Contact, ContactState, Conversation, Erase, Invite, Key, Record as _};
 use crate::session::Identified;
 use crate::time::Age;
 use crate::wire::frame::CloseReason;
@@ -50,6 +50,8 @@ pub(crate) struct Peer {
     pub(crate) erasing: Option<Erasing>,
     /// Messages of it that are being read because they are taken away one by one.
     pub(crate) dropping: BTreeSet<(FeedNo, u64)>,
+    /// How many pages were asked for to be deleted: an answer to an older question is about something else.
+    pub(crate) erase_questions: u64,
     /// In order of preference.
     sessions: List<StreamId, SESSIONS_PER_PEER>,
     /// The one that carries the messages.
@@ -79,6 +81,7 @@ impl Peer {
             giveback: Giveback::default(),
             erasing: None,
             dropping: BTreeSet::new(),
+            erase_questions: 0,
             sessions: List::new(),
             active: None,
             last_session: None,
@@ -113,11 +116,12 @@ impl Peer {
 #[derive(Debug)]
 pub(crate) struct Erasing {
     /// What is later stays.
-    pub(crate) upto: u64,
+    pub(crate) upto: Erase,
     /// Feeds, and whether they are mine.
     pub(crate) feeds: Vec<(FeedNo, bool)>,
     pub(crate) next: u64,
-    pub(crate) asked: bool,
+    /// The number of the question that is open.
+    pub(crate) asked: Option<u64>,
 }
 
 /// A message that may have been sent before.
@@ -304,6 +308,7 @@ impl Peers {
         peer.dial.ended(stream);
         if let Some(link) = links.get_mut(stream) {
             link.have_due = !planted!(cx, LostAckNeverRepaired);
+            link.have_after = peer.inbox.taken_in(cx);
             link.record_due = own.record().is_some();
             link.candidates_due = cx.datagrams && link.path() == PathKind::Relayed;
         }
@@ -316,9 +321,11 @@ impl Peers {
         let confirmed = |stream: &&StreamId| links.get(**stream).is_some_and(|link| link.confirmed);
         let best = peer.sessions.iter().find(confirmed).or(peer.sessions.first()).copied();
         if best != peer.active {
+            // What was offered on the one before may still be read by the peer while it tells what it has on this one.
+            let crossed = peer.active.is_some();
             peer.active = best;
             match best {
-                Some(_) => peer.outgoing.begin(),
+                Some(_) => peer.outgoing.begin(crossed),
                 None => peer.outgoing.end(),
             }
             peer.giveback.session_over();

@@ -60,7 +60,7 @@ impl Peer {
             return asked;
         }
         if let Some(range) = self.wants_erase() {
-            let asked = cx.ask(Asked::Erase { peer: id }, range);
+            let asked = cx.ask(Asked::Erase { peer: id, question: self.erase_questions + 1 }, range);
             if asked {
                 self.erase_asked();
             }
@@ -334,9 +334,9 @@ impl Peers {
                 }
             }
             Asked::Drop(drop) => self.drop_loaded(cx, &drop, page),
-            Asked::Erase { peer: id } => {
+            Asked::Erase { peer: id, question } => {
                 if let Some(peer) = self.map.get_mut(&id) {
-                    peer.erase_loaded(cx, id, page);
+                    peer.erase_loaded(cx, id, question, page);
                 }
             }
             Asked::Expiry => self.expiry_loaded(cx, page),
@@ -374,19 +374,24 @@ impl Peers {
             if !peer.ask(cx, id) {
                 self.waiting.insert(id);
             }
-            peer.outgoing.settle_withdrawn(cx);
             overdue.extend(peer.outgoing.hold_overdue(cx).map(|(feed, seq, at)| (id, feed, seq, at)));
             let mut broken = Vec::new();
+            if !peer.is_taking_away() && !peer.outgoing.settle_withdrawn(cx) {
+                broken.extend(peer.sessions.iter().copied());
+            }
             for stream in peer.sessions.iter().copied() {
-                if !write_link(
-                    cx,
-                    links,
-                    own,
-                    stream,
-                    &peer.inbox,
-                    (&mut peer.outgoing, &mut peer.giveback),
-                    peer.active == Some(stream),
-                ) {
+                let is_ending = broken.contains(&stream);
+                if !is_ending
+                    && !write_link(
+                        cx,
+                        links,
+                        own,
+                        stream,
+                        &peer.inbox,
+                        (&mut peer.outgoing, &mut peer.giveback),
+                        peer.active == Some(stream),
+                    )
+                {
                     broken.push(stream);
                 }
             }
@@ -512,7 +517,8 @@ fn write_link(
 ) -> bool {
     let Some(link) = links.get_mut(stream).filter(|link| link.is_writable()) else { return true };
     let offers = is_active && (giveback.wants_record() || outgoing.wants_record());
-    let says = link.have_due || link.record_due || link.candidates_due;
+    let have_due = link.have_due && cx.is_durable(link.have_after);
+    let says = have_due || link.record_due || link.candidates_due;
     if !(offers || says || link.session.wants_record()) {
         return true;
     }
@@ -525,7 +531,8 @@ fn write_link(
     if core::mem::take(&mut link.candidates_due) {
         Frame::Candidates(own.candidates()).encode(&mut record);
     }
-    if core::mem::take(&mut link.have_due) {
+    if have_due {
+        link.have_due = false;
         Frame::Have(inbox.have(cx, outgoing.rows(), outgoing.closed())).encode(&mut record);
     }
     if is_active {
