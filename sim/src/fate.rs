@@ -29,9 +29,10 @@ pub enum Purpose {
     Retransmit,
     Attack,
     Port,
+    Regret,
 }
 
-const PURPOSES: usize = Purpose::Port as usize + 1;
+const PURPOSES: usize = Purpose::Regret as usize + 1;
 
 /// One part in this many is the unit of chances.
 pub const MILLION: u64 = 1_000_000;

@@ -90,6 +90,15 @@ faults! {
     LateTimers = "late-timers",
     // People.
     RepeatedSend = "repeated-send",
+    /// What they think better of.
+    TakenBack = "taken-back",
+    Deleted = "deleted",
+    ConversationDeleted = "conversation-deleted",
+}
+
+impl Fault {
+    /// Those that the swarm draws apart from the others.
+    pub(crate) const REGRETS: [Self; 3] = [Self::TakenBack, Self::Deleted, Self::ConversationDeleted];
 }
 
 impl Mischief {

@@ -26,6 +26,7 @@ mod people;
 mod plan;
 pub mod probe;
 mod queue;
+mod regret;
 pub mod run;
 pub mod scenario;
 pub mod schedule;

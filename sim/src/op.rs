@@ -280,6 +280,12 @@ ops! {
     Restart = "restart" { host: usize, down: u64 }
     /// A person writes a message of this many bytes.
     Send = "send" { host: usize, to: usize, bytes: u32 }
+    /// A person takes back a message to a contact: of those that were queued the one that is so many before the newest.
+    Cancel = "cancel" { host: usize, to: usize, back: u32 }
+    /// A person deletes a message on its own device, counted like that: one that it wrote, or one that came.
+    Delete = "delete" { host: usize, with: usize, own: bool, back: u32 }
+    /// A person deletes everything that it has of a conversation.
+    DeleteConversation = "delete-conversation" { host: usize, with: usize }
     /// A person blocks a contact, and lets it in again after `lasts`.
     BlockContact = "block" { host: usize, contact: usize, lasts: u64 }
 }

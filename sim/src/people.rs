@@ -9,6 +9,7 @@ use crate::host::Ending;
 use crate::limits::{ATTEMPT, FLOOD_BEGINS, MICROS_PER_MILLI, MICROS_PER_SECOND, SHORT_BYTES};
 use crate::oracle::Check;
 use crate::queue::Event as Coming;
+use crate::regret::Regret;
 use crate::tap::Tap;
 use crate::world::World;
 use bytes::Bytes;
@@ -33,6 +34,8 @@ enum State {
     Queued(MessageRef),
     /// The store does not know it any more, and was rolled back. If anybody has it, it comes back by itself.
     Lost,
+    /// Deleted with its conversation, together with the id under which it could be asked for.
+    Deleted,
 }
 
 #[derive(Debug, Clone)]
@@ -42,6 +45,8 @@ struct Draft {
     state: State,
     /// Asked for at least once: it may be stored.
     tried: bool,
+    /// How often it was asked for without an answer yet.
+    asking: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +67,8 @@ struct Acquaintance {
     /// Asked for its removal, and did not hear that it is done: what is heard before that is old.
     removing: bool,
     received: u64,
+    /// What came of it, oldest first.
+    came: Vec<MessageRef>,
     blocked_until: Option<u64>,
     renamed: u32,
 }
@@ -75,6 +82,8 @@ pub(crate) struct Person {
     drafts: BTreeMap<CallerId, Draft>,
     order: Vec<CallerId>,
     wanted: VecDeque<CallerId>,
+    /// What it thinks better of, until that is answered.
+    pub(crate) regrets: Vec<Regret>,
     written: u32,
 }
 
@@ -93,6 +102,7 @@ impl Person {
                 is_contact: false,
                 removing: false,
                 received: 0,
+                came: Vec::new(),
                 blocked_until: None,
                 renamed: 0,
             });
@@ -104,6 +114,7 @@ impl Person {
             drafts: BTreeMap::new(),
             order: Vec::new(),
             wanted: VecDeque::new(),
+            regrets: Vec::new(),
             written: 0,
         }
     }
@@ -122,7 +133,9 @@ impl Person {
 
     /// Everything that was not answered is asked again.
     pub(crate) fn crashed(&mut self) {
+        self.regrets.iter_mut().for_each(|regret| regret.asked = false);
         for (caller, draft) in &mut self.drafts {
+            draft.asking = 0;
             if draft.state == State::Asked {
                 draft.state = State::Wanted;
                 self.wanted.push_back(*caller);
@@ -153,13 +166,44 @@ impl Person {
         }
     }
 
+    /// The messages to this contact that are queued, oldest first; those that came of it.
+    pub(crate) fn queued(&self, to: usize) -> Vec<MessageRef> {
+        let queued = |caller| match self.drafts.get(caller) {
+            Some(Draft { to: other, state: State::Queued(message), .. }) if *other == to => Some(*message),
+            _ => None,
+        };
+        self.order.iter().filter_map(queued).collect()
+    }
+
+    pub(crate) fn came(&self, from: usize) -> &[MessageRef] {
+        &self.others[from].came
+    }
+
+    /// Whether it has no answer yet to what it wrote to this contact, and may have to ask again for it by its id.
+    pub(crate) fn is_asking(&self, to: usize) -> bool {
+        let open = |draft: &Draft| {
+            draft.asking > 0 || (draft.tried && matches!(draft.state, State::Wanted | State::Asked))
+        };
+        self.drafts.values().any(|draft| draft.to == to && open(draft))
+    }
+
+    /// Everything that was written to this contact goes, with the ids by which it could be asked for.
+    pub(crate) fn delete_all(&mut self, with: usize) {
+        for draft in self.drafts.values_mut().filter(|draft| draft.to == with) {
+            if matches!(draft.state, State::Queued(_)) {
+                draft.state = State::Deleted;
+            }
+        }
+        self.others[with].came.clear();
+    }
+
     pub(crate) fn block(&mut self, contact: usize, until: u64) {
         self.others[contact].blocked_until = Some(until);
     }
 
     /// What is not answered yet.
     pub(crate) fn waits_for(&self) -> Option<String> {
-        let done = |draft: &Draft| matches!(draft.state, State::Queued(_) | State::Lost);
+        let done = |draft: &Draft| matches!(draft.state, State::Queued(_) | State::Lost | State::Deleted);
         let (open, index) = (|draft: &&Draft| !done(draft), self.index);
         let drafts = self.drafts.values().filter(open).count();
         if drafts > 0 {
@@ -170,6 +214,9 @@ impl Person {
         };
         if !self.others.iter().enumerate().all(met) {
             return Some(format!("person {index} has not met everybody"));
+        }
+        if let Some(regret) = self.regrets.first() {
+            return Some(format!("person {index} is not told what became of {regret:?}"));
         }
         let blocked = self.others.iter().take(self.honest).any(|other| other.blocked_until.is_some());
         blocked.then(|| format!("person {index} blocks somebody"))
@@ -199,6 +246,7 @@ impl World {
                     );
                 }
                 draft.state = State::Queued(message);
+                draft.asking = draft.asking.saturating_sub(1);
             }
             Event::Reissued { old, new, .. } => {
                 for draft in person.drafts.values_mut().filter(|draft| draft.state == State::Queued(old)) {
@@ -206,16 +254,27 @@ impl World {
                 }
             }
             Event::SendFailed { caller, .. } => {
-                if let Some(draft) =
-                    person.drafts.get_mut(&caller).filter(|draft| draft.state == State::Asked)
-                {
+                let Some(draft) = person.drafts.get_mut(&caller) else { return };
+                draft.asking = draft.asking.saturating_sub(1);
+                if draft.state == State::Asked {
                     draft.state = State::Wanted;
                     person.wanted.push_back(caller);
                 }
             }
-            Event::Received { peer, ordinal, .. } => {
+            Event::Received { peer, ordinal, message, .. } => {
                 if let Some(other) = person.others.iter_mut().find(|other| other.peer == peer) {
                     other.received = ordinal;
+                    other.came.push(message);
+                }
+            }
+            Event::Dropped { message, .. } | Event::DropFailed { message, .. } => {
+                person.regrets.retain(|regret| !regret.is_about(&message));
+            }
+            Event::ConversationDeleted { peer } => {
+                if let Some(with) = person.others.iter().position(|other| other.peer == peer) {
+                    person
+                        .regrets
+                        .retain(|regret| !(regret.with == with && regret.asked && regret.is_about_all()));
                 }
             }
             Event::InviteStored { secret } => {
@@ -252,10 +311,7 @@ impl World {
             | Event::RolledBack { .. }
             | Event::Recovered { .. }
             | Event::SecondCopy { .. }
-            | Event::Dropped { .. }
             | Event::Expired { .. }
-            | Event::DropFailed { .. }
-            | Event::ConversationDeleted { .. }
             | Event::Delivered { .. }
             | Event::Gap { .. }
             | Event::GapFilled { .. }
@@ -342,6 +398,7 @@ impl World {
             self.meet(index);
             self.let_in(index);
             self.insist(index);
+            self.undo(index);
             let person = &self.people[index];
             let begun = !self.scenario.flood || self.now >= FLOOD_BEGINS;
             if !self.healed && begun && person.written < self.scenario.messages {
@@ -449,11 +506,13 @@ impl World {
             draft.state = State::Asked;
         }
         draft.tried = true;
+        draft.asking += 1;
         match self.ask(index, Command::Send { peer, caller, fresh, expire: Expire::Default, body }) {
             Ok(()) => {}
             Err(Refusal::Busy | Refusal::QueueFull | Refusal::StoreFailed | Refusal::Stopping) => {
                 let person = &mut self.people[index];
                 let Some(draft) = person.drafts.get_mut(&caller) else { return };
+                draft.asking = draft.asking.saturating_sub(1);
                 if draft.state == State::Asked && before == State::Wanted {
                     draft.state = State::Wanted;
                     draft.tried = tried;
@@ -480,7 +539,8 @@ impl World {
             let at = self.dice.below(Purpose::Act, own, written) as usize;
             let person = &self.people[index];
             let caller = person.order[at];
-            if person.drafts.get(&caller).is_some_and(|draft| draft.state == State::Lost) {
+            let gone = |draft: &Draft| matches!(draft.state, State::Lost | State::Deleted);
+            if person.drafts.get(&caller).is_some_and(gone) {
                 return;
             }
             let to = person.drafts.get(&caller).map(|draft| &person.others[draft.to]);
@@ -568,7 +628,7 @@ impl World {
         self.oracle.wrote(index, caller, &body);
         let person = &mut self.people[index];
         person.order.push(caller);
-        person.drafts.insert(caller, Draft { to, body, state: State::Wanted, tried: false });
+        person.drafts.insert(caller, Draft { to, body, state: State::Wanted, tried: false, asking: 0 });
         if self.hosts[index].is_up() && person.others[to].is_contact {
             self.send_draft(index, caller, true);
         } else {

@@ -11,7 +11,12 @@ use peerlink_core::limits::BODY_BYTES;
 
 /// Makes the seed of `calm` into a world; one in ten has no fault.
 pub(crate) fn scenario(calm: Scenario) -> Scenario {
-    let mut plan = Plan { dice: Dice::new(Fates::new(calm.seed)), hostile: false, scenario: calm };
+    let mut plan = Plan {
+        dice: Dice::new(Fates::new(calm.seed)),
+        purpose: Purpose::Plan,
+        hostile: false,
+        scenario: calm,
+    };
     plan.hostile = plan.scenario.hosts < HOSTS && plan.chance(MILLION / 4);
     plan.people();
     plan.weather();
@@ -24,17 +29,19 @@ pub(crate) fn scenario(calm: Scenario) -> Scenario {
 
 struct Plan {
     dice: Dice,
+    /// What is drawn for: what was added later takes nothing from what was drawn before.
+    purpose: Purpose,
     hostile: bool,
     scenario: Scenario,
 }
 
 impl Plan {
     fn between(&mut self, low: u64, high: u64) -> u64 {
-        self.dice.between(Purpose::Plan, link(0, 0), low, high)
+        self.dice.between(self.purpose, link(0, 0), low, high)
     }
 
     fn chance(&mut self, per_million: u64) -> bool {
-        self.dice.chance(Purpose::Plan, link(0, 0), per_million)
+        self.dice.chance(self.purpose, link(0, 0), per_million)
     }
 
     /// Small values often, large ones now and then: uniform in the exponent.
@@ -96,9 +103,39 @@ impl Plan {
     /// Each seed has its own subset of faults switched on, of few kinds or of many.
     fn faults(&mut self) {
         let share = self.between(1, 4) * MILLION / 8;
-        let on: Vec<Fault> = Fault::ALL.into_iter().filter(|_| self.chance(share)).collect();
+        let drawn = Fault::ALL.into_iter().filter(|fault| !Fault::REGRETS.contains(fault));
+        let on: Vec<Fault> = drawn.filter(|_| self.chance(share)).collect();
         for fault in on {
             self.fault(fault);
+        }
+        self.purpose = Purpose::Regret;
+        self.regrets();
+    }
+
+    /// What people think better of: messages that may be on their way, and whole conversations.
+    fn regrets(&mut self) {
+        let share = self.between(1, 4) * MILLION / 8;
+        for regret in Fault::REGRETS {
+            if self.scenario.rolls_back() || !self.chance(share) {
+                continue;
+            }
+            for _ in 0..self.scaled(1, 8) {
+                let ((host, other), at) = (self.two_hosts(), self.moment());
+                let back = self.scaled(1, 30) as u32 - 1;
+                let op = match regret {
+                    Fault::TakenBack => Op::Cancel { host, to: other, back },
+                    Fault::Deleted => Op::Delete { host, with: other, own: self.chance(MILLION / 2), back },
+                    _ => Op::DeleteConversation { host, with: other },
+                };
+                let written = self.chance(MILLION / 2);
+                if written {
+                    // Just after something was written: on its way, or waiting.
+                    let bytes = self.scaled(1, BODY_BYTES as u64) as u32;
+                    self.scenario.script.push((at, Op::Send { host, to: other, bytes }));
+                }
+                let after = if written { self.scaled(MICROS_PER_MILLI, 2 * MICROS_PER_SECOND) } else { 0 };
+                self.scenario.script.push((at + after, op));
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use peerlink_core::api::{AttemptOutcome, Event, Refusal, SessionEnd};
 use peerlink_core::limits::INLINE_BODY_BYTES;
+use peerlink_core::record::Kind;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -47,10 +48,15 @@ pub enum Probe {
     RollbackNoticed,
     Reissued,
     Recovered,
+    /// The header of a message came that its author had taken back; it was too late to take one back; a conversation
+    /// was deleted.
+    TombstoneCame,
+    TooLate,
+    Emptied,
 }
 
 impl Probe {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::Gap,
         Self::GapFilled,
         Self::Chunks,
@@ -76,6 +82,9 @@ impl Probe {
         Self::RollbackNoticed,
         Self::Reissued,
         Self::Recovered,
+        Self::TombstoneCame,
+        Self::TooLate,
+        Self::Emptied,
     ];
 
     #[must_use]
@@ -108,6 +117,7 @@ impl Met {
             Event::GapFilled { .. } => Probe::GapFilled,
             Event::Queued { duplicate: true, delivered: true, .. } => Probe::DuplicateDelivered,
             Event::Queued { duplicate: true, .. } => Probe::Duplicate,
+            Event::Received { kind: Kind::Tombstone, .. } => Probe::TombstoneCame,
             Event::Received { body, .. } if body.len() > INLINE_BODY_BYTES => Probe::Chunks,
             Event::Disconnected { why: SessionEnd::Replaced, .. } => Probe::Replaced,
             Event::Disconnected { why: SessionEnd::Silent, .. } => Probe::Silent,
@@ -123,6 +133,8 @@ impl Met {
             Event::RolledBack { .. } => Probe::RollbackNoticed,
             Event::Reissued { .. } => Probe::Reissued,
             Event::Recovered { .. } => Probe::Recovered,
+            Event::ConversationDeleted { .. } => Probe::Emptied,
+            Event::DropFailed { why: Refusal::Delivered, .. } => Probe::TooLate,
             Event::Queued { .. }
             | Event::Received { .. }
             | Event::Disconnected { .. }
@@ -133,7 +145,6 @@ impl Met {
             | Event::Dropped { .. }
             | Event::Expired { .. }
             | Event::DropFailed { .. }
-            | Event::ConversationDeleted { .. }
             | Event::Delivered { .. }
             | Event::InviteStored { .. }
             | Event::ContactChanged { .. }
@@ -150,13 +161,13 @@ impl Met {
         match why {
             Refusal::Busy => self.add(Probe::Busy),
             Refusal::Stopping => self.add(Probe::Stopping),
+            Refusal::Delivered => self.add(Probe::TooLate),
             Refusal::UnknownContact
             | Refusal::Empty
             | Refusal::TooLong
             | Refusal::NotText
             | Refusal::QueueFull
             | Refusal::UnknownMessage
-            | Refusal::Delivered
             | Refusal::NameTaken
             | Refusal::OwnTicket
             | Refusal::TooManyContacts

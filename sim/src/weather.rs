@@ -9,6 +9,7 @@ use crate::net::EndState;
 use crate::op::{Block, Mischief, Op};
 use crate::oracle::Check;
 use crate::queue::{Event, Side};
+use crate::regret::Wish;
 use crate::world::World;
 use peerlink_core::api::{Command, Input};
 use peerlink_core::bounded::List;
@@ -84,6 +85,9 @@ impl World {
             Op::Sleep { host, lasts, by } => self.sleep(host, lasts, by),
             Op::Restart { host, down } => self.restart(host, down),
             Op::Send { host, to, bytes } => self.write_message(host, to, bytes as usize),
+            Op::Cancel { host, to, back } => self.wishes_back(host, to, back),
+            Op::Delete { host, with, own, back } => self.wishes_away(host, with, own, back),
+            Op::DeleteConversation { host, with } => self.wishes(host, with, Some(Wish::DeleteAll)),
             Op::BlockContact { host, contact, lasts } => {
                 let until = self.now + lasts;
                 self.people[host].block(contact, until);

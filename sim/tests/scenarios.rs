@@ -203,6 +203,65 @@ fn both_sides_restored_from_backups_end_with_one_history() {
     assert!(noticed > 0 && reissued > 0 && recovered > 0, "{noticed} {reissued} {recovered}");
 }
 
+/// A message taken back between others, before it left, while it is on its way, and after it came.
+#[test]
+fn a_cancelled_message_in_the_middle_leaves_its_place_and_nothing_else() {
+    let (mut tombstones, mut too_late) = (0, 0);
+    for back in [0, 2, 4] {
+        for (apart, after) in [(true, SECOND), (false, SECOND / 200), (false, SECOND / 30), (false, SECOND)] {
+            let mut scenario = writes(Scenario::calm(26), ALICE, MET, 5, SECOND / 1000, 12_000);
+            if apart {
+                let (from, to, how) = (ALICE, BOB, Block::Loud);
+                scenario =
+                    scenario.with(MET - 1, Op::Partition { from, to, how, both: true, lasts: 4 * SECOND });
+            }
+            let scenario = writes(scenario, ALICE, MET + 2 * SECOND, 2, SECOND / 10, 100)
+                .with(MET + after, Op::Cancel { host: ALICE, to: BOB, back })
+                .with(MET + after + SECOND / 5, power_loss(ALICE, 1, MILLION));
+            let outcome = run(scenario);
+            let came = outcome.met.of(Probe::TombstoneCame);
+            assert_eq!((outcome.sent, outcome.delivered + came), (7, 7), "{back} before, after {after} us");
+            assert!(came <= 1 && (came == 1 || !apart));
+            tombstones += came;
+            too_late += outcome.met.of(Probe::TooLate);
+        }
+    }
+    assert!(tombstones > 2 && too_late > 2, "{tombstones} never came, {too_late} had come");
+}
+
+/// What the alpha did: a chat was deleted, and what was written after that was refused, or the old came back.
+#[test]
+fn a_deleted_chat_followed_by_new_messages_goes_on_from_where_it_was() {
+    for (host, crash) in [(ALICE, 0), (ALICE, 2), (BOB, 0), (BOB, 3), (BOB, 6)] {
+        let mut scenario = writes(Scenario::calm(27), ALICE, MET, 20, SECOND / 50, 200);
+        scenario = writes(scenario, BOB, MET, 20, SECOND / 40, 3000)
+            .with(MET + SECOND, Op::DeleteConversation { host, with: 1 - host })
+            // And once more, while it is not done with that.
+            .with(MET + SECOND + 500, Op::DeleteConversation { host, with: 1 - host });
+        if crash > 0 {
+            scenario = scenario.with(MET + SECOND, power_loss(host, crash, 0));
+        }
+        scenario = writes(scenario, ALICE, MET + SECOND + SECOND / 100, 10, SECOND / 10, 200);
+        scenario = writes(scenario, BOB, MET + SECOND + SECOND / 50, 10, SECOND / 10, 200)
+            .with(MET + 4 * SECOND, Op::Restart { host, down: SECOND })
+            .with(MET + 6 * SECOND, Op::Send { host, to: 1 - host, bytes: 10 });
+        let outcome = run(scenario);
+        assert_eq!(outcome.sent, 61);
+        assert_eq!(outcome.delivered + outcome.met.of(Probe::TombstoneCame), 61);
+        assert!(outcome.met.of(Probe::Emptied) > 0);
+    }
+}
+
+/// What is queued for somebody who is away goes with its conversation, and never comes.
+#[test]
+fn a_deleted_chat_takes_back_what_waited_in_it() {
+    let away = Op::Partition { from: ALICE, to: BOB, how: Block::Loud, both: true, lasts: 6 * SECOND };
+    let scenario = writes(Scenario::calm(28), ALICE, MET, 10, SECOND / 50, 200).with(MET - 1, away);
+    let scenario = scenario.with(MET + SECOND, Op::DeleteConversation { host: ALICE, with: BOB });
+    let outcome = run(writes(scenario, ALICE, MET + 2 * SECOND, 10, SECOND / 50, 200));
+    assert_eq!((outcome.sent, outcome.delivered, outcome.met.of(Probe::TombstoneCame)), (20, 10, 10));
+}
+
 #[test]
 fn both_dial_at_once_and_one_session_carries_everything() {
     let mut overlaps = 0;

@@ -1,8 +1,8 @@
 //! What is on one disk, read as a person who knows the format would, batch by batch: each must keep what earlier ones
 //! promised, and must be whole in itself.
 
+use super::past::Past;
 use super::{Check, Verdict, Violation, wrong};
-use crate::disk::Disk;
 use bytes::Bytes;
 use peerlink_core::api::Batch;
 use peerlink_core::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, InviteId, MessageRef, PeerId};
@@ -15,20 +15,28 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What the oracle keeps of an entry; its body stays on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Kept {
-    kind: Kind,
-    hash: EntryHash,
+pub(super) struct Kept {
+    pub(super) kind: Kind,
+    pub(super) hash: EntryHash,
     /// Where what it stands for begins, if that is more than itself.
-    first: u64,
-    replaces: Option<Head>,
-    caller: CallerId,
-    lamport: u64,
-    arrival: u64,
-    body: [u8; 32],
+    pub(super) first: u64,
+    pub(super) replaces: Option<Head>,
+    pub(super) caller: CallerId,
+    pub(super) lamport: u64,
+    pub(super) arrival: u64,
+    pub(super) dropped: Option<Dropped>,
+    pub(super) body: [u8; 32],
+}
+
+impl Kept {
+    /// A message, and not the header of one that its author had taken back before it came.
+    pub(super) fn is_text(&self) -> bool {
+        self.kind == Kind::Text && self.dropped != Some(Dropped::ByAuthor)
+    }
 }
 
 /// A number of a feed in the conversation with a peer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) peer: PeerId,
     pub(super) epoch: Epoch,
@@ -43,6 +51,8 @@ pub(super) struct News {
     /// Numbers of the peer that are held now, and own ones.
     pub(super) received: Vec<Place>,
     pub(super) written: Vec<Place>,
+    /// Own ones that were taken back, and of which it is certain now that they never came.
+    pub(super) settled: Vec<Place>,
     /// Who answered a ticket, which is forgotten by that.
     pub(super) established: Vec<PeerId>,
 }
@@ -50,41 +60,43 @@ pub(super) struct News {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Ledger {
     profile: Option<Profile>,
-    counters: Counters,
+    pub(super) counters: Counters,
     pub(super) contacts: BTreeMap<PeerId, Contact>,
     invites: BTreeMap<InviteId, Invite>,
-    conversations: BTreeMap<ConversationNo, Conversation>,
-    feeds: BTreeMap<FeedNo, Feed>,
-    entries: BTreeMap<(FeedNo, u64), Kept>,
-    orders: BTreeMap<OrderKey, FeedNo>,
-    arrivals: BTreeMap<u64, Stored>,
-    callers: BTreeMap<(ConversationNo, CallerId), Stored>,
+    pub(super) conversations: BTreeMap<ConversationNo, Conversation>,
+    pub(super) feeds: BTreeMap<FeedNo, Feed>,
+    pub(super) entries: BTreeMap<(FeedNo, u64), Kept>,
+    pub(super) orders: BTreeMap<OrderKey, FeedNo>,
+    pub(super) arrivals: BTreeMap<u64, Stored>,
+    pub(super) callers: BTreeMap<(ConversationNo, CallerId), Stored>,
     /// Messages of each feed.
     texts: BTreeMap<FeedNo, u64>,
-    /// What was issued again, by its old place: there it may go.
-    pub(super) replaced: BTreeMap<(Epoch, u64), EntryHash>,
-    /// Somebody's store was rolled back: then entries change their names.
-    pub(super) mended: bool,
+    /// What no disk tells.
+    pub(super) past: Past,
 }
 
 /// What one batch touched.
 #[derive(Debug, Default)]
-struct Touched {
+pub(super) struct Touched {
     established: Vec<PeerId>,
     feeds: Vec<(FeedNo, Option<Feed>)>,
     entries: Vec<(FeedNo, u64)>,
     orders: Vec<OrderKey>,
     arrivals: Vec<u64>,
-    callers: Vec<(ConversationNo, CallerId)>,
-    conversations: Vec<(ConversationNo, Option<Conversation>)>,
-    deleted: Vec<(FeedNo, u64, EntryHash)>,
+    pub(super) conversations: Vec<(ConversationNo, Option<Conversation>)>,
+    /// What is not there any more, or not as it was.
+    pub(super) changed: Vec<(FeedNo, u64, Kept)>,
+    pub(super) deleted: Vec<(FeedNo, u64, Kept)>,
+    pub(super) hidden: Vec<(OrderKey, FeedNo)>,
+    pub(super) unlisted: Vec<(u64, Stored)>,
+    pub(super) unnamed: Vec<(ConversationNo, CallerId, Stored)>,
 }
 
 fn corrupt(error: peerlink_core::record::CorruptRecord) -> Violation {
     wrong(Check::Restore, format!("a record does not read back: {error}"))
 }
 
-fn covers(upto: u64, beyond: &[Range], seq: u64) -> bool {
+pub(super) fn covers(upto: u64, beyond: &[Range], seq: u64) -> bool {
     (seq >= 1 && seq <= upto) || beyond.iter().any(|range| (range.first..=range.last).contains(&seq))
 }
 
@@ -137,13 +149,8 @@ impl Ledger {
                 None => self.delete(key, &mut touched)?,
             }
         }
-        for (feed, seq, hash) in &touched.deleted {
-            let Some(epoch) = self.feeds.get(feed).map(|feed| feed.epoch) else { continue };
-            if !self.mended || self.replaced.get(&(epoch, *seq)) != Some(hash) {
-                return Err(wrong(Check::SenderKeeps, format!("entry {seq} of feed {feed} was deleted")));
-            }
-        }
-        let counts = (self.counters.arrival, self.arrivals.len() as u64);
+        let settled = self.check_taken_away(&touched)?;
+        let counts = (self.counters.arrival, self.arrivals.len() as u64 + self.past.arrivals.len() as u64);
         if counts.0 != counts.1 {
             let what =
                 format!("arrival number {} is counted, and {} arrivals are stored", counts.0, counts.1);
@@ -155,7 +162,8 @@ impl Ledger {
             touched.entries.iter().filter_map(|(feed, seq)| self.place_in(*feed, *seq, mine)).collect()
         };
         let (received, written) = (places(false), places(true));
-        Ok(News { proven: self.check_feeds(&touched)?, received, written, established: touched.established })
+        let proven = self.check_feeds(&touched)?;
+        Ok(News { proven, received, written, settled, established: touched.established })
     }
 
     fn put(&mut self, key: &KeyBytes, value: &Bytes, touched: &mut Touched) -> Verdict {
@@ -204,7 +212,9 @@ impl Ledger {
             }
             Key::Arrival(number) => {
                 let place = Stored::decode(Table::Arrival, value).map_err(corrupt)?;
-                if self.arrivals.insert(number, place).is_some_and(|before| before != place) && !self.mended {
+                if self.arrivals.insert(number, place).is_some_and(|before| before != place)
+                    && !self.past.mended
+                {
                     return Err(wrong(Check::ExactlyOnce, format!("arrival {number} became another entry")));
                 }
                 touched.arrivals.push(number);
@@ -215,10 +225,9 @@ impl Ledger {
             Key::Caller { conversation, caller } => {
                 let place = Stored::decode(Table::Caller, value).map_err(corrupt)?;
                 let before = self.callers.insert((conversation, caller), place);
-                if before.is_some_and(|before| before != place) && !self.mended {
+                if before.is_some_and(|before| before != place) && !self.past.mended {
                     return Err(wrong(Check::ExactlyOnce, format!("message {caller} was stored twice")));
                 }
-                touched.callers.push((conversation, caller));
             }
         }
         Ok(())
@@ -228,7 +237,7 @@ impl Ledger {
         if let Some(before) = &self.profile
             && (profile.start < before.start
                 || profile.record_seq < before.record_seq
-                || (profile.epoch != before.epoch && !self.mended))
+                || (profile.epoch != before.epoch && !self.past.mended))
         {
             return Err(wrong(Check::EvidenceGrows, "the profile went backwards"));
         }
@@ -249,20 +258,21 @@ impl Ledger {
             caller: entry.caller,
             lamport: entry.lamport,
             arrival: entry.arrival,
+            dropped: entry.dropped,
             body: *blake3::hash(&entry.body).as_bytes(),
         };
         let before = self.entries.insert((feed, seq), kept);
-        if before.is_none() && kept.kind == Kind::Text {
+        if before.is_none() && kept.is_text() {
             *self.texts.entry(feed).or_default() += 1;
         }
         if let Some(old) = kept.replaces {
-            self.replaced.insert((old.epoch, old.seq), old.hash);
+            self.past.replaced.insert((old.epoch, old.seq), old.hash);
         }
-        if before.is_some_and(|before| before != kept) {
-            let what = format!("entry {seq} of feed {feed} was stored again, as arrival {}", kept.arrival);
-            return Err(wrong(Check::ExactlyOnce, what));
+        match before {
+            None => touched.entries.push((feed, seq)),
+            Some(before) if before != kept => touched.changed.push((feed, seq, before)),
+            Some(_) => {}
         }
-        touched.entries.push((feed, seq));
         Ok(())
     }
 
@@ -274,15 +284,25 @@ impl Ledger {
             }
             Key::Entry { feed, seq } => {
                 if let Some(kept) = self.entries.remove(&(feed, seq)) {
-                    if kept.kind == Kind::Text {
-                        *self.texts.entry(feed).or_default() -= 1;
+                    if kept.is_text() {
+                        let left = self.texts.remove(&feed).unwrap_or(0).saturating_sub(1);
+                        self.texts.extend((left > 0).then_some((feed, left)));
                     }
-                    touched.deleted.push((feed, seq, kept.hash));
+                    touched.deleted.push((feed, seq, kept));
                 }
                 Ok(())
             }
-            Key::Order(order) if self.mended => {
-                self.orders.remove(&order);
+            Key::Order(order) => {
+                touched.hidden.extend(self.orders.remove(&order).map(|feed| (order, feed)));
+                Ok(())
+            }
+            Key::Arrival(number) => {
+                touched.unlisted.extend(self.arrivals.remove(&number).map(|place| (number, place)));
+                Ok(())
+            }
+            Key::Caller { conversation, caller } => {
+                let place = self.callers.remove(&(conversation, caller));
+                touched.unnamed.extend(place.map(|place| (conversation, caller, place)));
                 Ok(())
             }
             other => Err(wrong(Check::SenderKeeps, format!("{other:?} was deleted"))),
@@ -302,7 +322,7 @@ impl Ledger {
                 return Err(wrong(Check::AcknowledgedIsDurable, what));
             }
             let Some(kept) = self.entries.get(&(*feed_no, *seq)) else { continue };
-            if self.mended && self.replaced.get(&(feed.epoch, *seq)) == Some(&kept.hash) {
+            if self.past.mended && self.past.replaced.get(&(feed.epoch, *seq)) == Some(&kept.hash) {
                 continue;
             }
             let place = Stored { feed: *feed_no, seq: *seq };
@@ -347,17 +367,19 @@ impl Ledger {
         for number in &touched.arrivals {
             let place = self.arrivals.get(number);
             let kept = place.and_then(|place| self.entries.get(&(place.feed, place.seq)));
-            if kept.is_none_or(|kept| kept.arrival != *number) && !self.mended {
+            if kept.is_none_or(|kept| kept.arrival != *number) && !self.past.mended {
                 return Err(wrong(
                     Check::ExactlyOnce,
                     format!("arrival {number} names an entry that has another"),
                 ));
             }
-            if *number > 1 && !self.arrivals.contains_key(&(number - 1)) {
+            let before = number - 1;
+            if before > 0 && !self.arrivals.contains_key(&before) && !self.past.arrivals.contains_key(&before)
+            {
                 return Err(wrong(Check::ExactlyOnce, format!("there is a hole before arrival {number}")));
             }
         }
-        if self.orders.len() != self.entries.len() && !self.mended {
+        if self.orders.len() + self.past.unordered.len() != self.entries.len() && !self.past.mended {
             let (orders, entries) = (self.orders.len(), self.entries.len());
             return Err(wrong(
                 Check::ExactlyOnce,
@@ -375,7 +397,7 @@ impl Ledger {
         let touched: BTreeSet<ConversationNo> = touched.map(|feed| feed.conversation).collect();
         for no in touched {
             let texts = self.texts(|feed| feed.conversation == no && !feed.mine);
-            if !self.mended
+            if !self.past.mended
                 && self.conversations.get(&no).is_none_or(|conversation| conversation.received != texts)
             {
                 return Err(wrong(
@@ -418,9 +440,9 @@ impl Ledger {
             }
             // What is issued again leaves its old place: an own feed falls back to what both sides have, another's
             // loses what stood beyond a gap.
-            let forks = self.mended
+            let forks = self.past.mended
                 && (after.fork.is_some() || before.as_ref().is_some_and(|feed| feed.fork.is_some()));
-            let moved = |seq: u64| self.mended && self.replaced.contains_key(&(after.epoch, seq));
+            let moved = |seq: u64| self.past.mended && self.past.replaced.contains_key(&(after.epoch, seq));
             if let Some(seq) = lost(held, (after.head, &after.beyond)).filter(|seq| !forks && !moved(*seq)) {
                 return Err(wrong(
                     Check::EvidenceGrows,
@@ -428,8 +450,8 @@ impl Ledger {
                 ));
             }
             let news = std::iter::once((held.0 + 1, after.head));
-            let news = news.chain(after.beyond.iter().map(|range| (range.first, range.last)));
-            if let Some(seq) = news.filter_map(|(first, last)| self.missing(*no, first, last)).next() {
+            let mut news = news.chain(after.beyond.iter().map(|range| (range.first, range.last)));
+            if let Some(seq) = news.find_map(|(first, last)| self.missing(*no, first, last)) {
                 let what = format!("feed {no} remembers entry {seq}, and it is not stored");
                 return Err(wrong(Check::AcknowledgedIsDurable, what));
             }
@@ -461,40 +483,44 @@ impl Ledger {
         Ok(proven)
     }
 
-    fn place_in(&self, feed: FeedNo, seq: u64, mine: bool) -> Option<Place> {
+    pub(super) fn place_in(&self, feed: FeedNo, seq: u64, mine: bool) -> Option<Place> {
         let feed = self.feeds.get(&feed).filter(|feed| feed.mine == mine)?;
         let peer = self.conversations.get(&feed.conversation)?.peer;
         Some(Place { peer, epoch: feed.epoch, seq })
     }
 
-    /// The first of these numbers that no entry stands for.
+    /// The first of these numbers that no entry stands for, or did until its person deleted it.
     fn missing(&self, feed: FeedNo, first: u64, last: u64) -> Option<u64> {
         let mut at = first;
-        for ((_, seq), kept) in self.entries.range((feed, first)..=(feed, u64::MAX)) {
-            if at > last || kept.first > at {
-                break;
-            }
-            if *seq >= last {
-                return None;
-            }
-            at = seq + 1;
+        while at <= last {
+            let next = self.entries.range((feed, at)..=(feed, u64::MAX)).next();
+            at = match next.filter(|(_, kept)| kept.first <= at) {
+                Some(((_, seq), _)) => seq + 1,
+                None if self.past.deleted.contains_key(&(feed, at)) => at + 1,
+                None => return Some(at),
+            };
         }
-        (at <= last).then_some(at)
+        None
     }
 
     // --- questions -------------------------------------------------------------------------------------------
 
-    fn feed_of(&self, peer: &PeerId, epoch: &Epoch, mine: bool) -> Option<(FeedNo, &Feed)> {
+    pub(super) fn feed_of(&self, peer: &PeerId, epoch: &Epoch, mine: bool) -> Option<(FeedNo, &Feed)> {
         let conversation = self.contacts.get(peer)?.conversation;
         let found =
             |feed: &Feed| feed.mine == mine && feed.epoch == *epoch && feed.conversation == conversation;
         self.feeds.iter().find(|(_, feed)| found(feed)).map(|(no, feed)| (*no, feed))
     }
 
+    /// The entry that is stored there, or was until its person deleted it.
+    pub(super) fn was_stored(&self, feed: FeedNo, seq: u64) -> Option<&Kept> {
+        self.entries.get(&(feed, seq)).or_else(|| self.past.deleted.get(&(feed, seq)))
+    }
+
     /// The entry that is held of this peer, if entry and feed record are both there.
     pub(super) fn held(&self, author: &PeerId, epoch: &Epoch, seq: u64) -> Option<EntryHash> {
         let (no, feed) = self.feed_of(author, epoch, false)?;
-        self.entries.get(&(no, seq)).filter(|_| covers(feed.head, &feed.beyond, seq)).map(|kept| kept.hash)
+        self.was_stored(no, seq).filter(|_| covers(feed.head, &feed.beyond, seq)).map(|kept| kept.hash)
     }
 
     /// Every message that this peer wrote, by the id that it gave it, and how often it stands in the history.
@@ -529,12 +555,12 @@ impl Ledger {
     /// The own entry towards this peer.
     pub(super) fn own(&self, peer: &PeerId, epoch: &Epoch, seq: u64) -> Option<EntryHash> {
         let (no, _) = self.feed_of(peer, epoch, true)?;
-        self.entries.get(&(no, seq)).map(|kept| kept.hash)
+        self.was_stored(no, seq).map(|kept| kept.hash)
     }
 
     pub(super) fn caller_of(&self, peer: &PeerId, epoch: &Epoch, seq: u64) -> Option<CallerId> {
         let (no, _) = self.feed_of(peer, epoch, true)?;
-        self.entries.get(&(no, seq)).map(|kept| kept.caller)
+        self.was_stored(no, seq).map(|kept| kept.caller)
     }
 
     pub(super) fn is_proven(&self, peer: &PeerId, epoch: &Epoch, seq: u64) -> bool {
@@ -550,22 +576,26 @@ impl Ledger {
             let kept = self.entries.get(&(place.feed, place.seq));
             place.feed == no && place.seq == message.seq && kept.is_some_and(|kept| kept.caller == *caller)
         });
+        let deleted = self
+            .contacts
+            .get(peer)
+            .is_some_and(|contact| self.past.callers.get(&(contact.conversation, *caller)) == Some(message));
         // Under a new name, if it was issued again.
         let moved = place.and_then(|place| self.entries.get(&(place.feed, place.seq)));
         let moved =
-            self.mended && moved.is_some_and(|kept| kept.caller == *caller && kept.replaces.is_some());
-        let stored = stored || moved;
+            self.past.mended && moved.is_some_and(|kept| kept.caller == *caller && kept.replaces.is_some());
+        let stored = stored || moved || deleted;
         let what = || format!("message {caller} was said to be queued as {message}, and is not stored");
         if stored { Ok(()) } else { Err(wrong(Check::QueuedIsDurable, what())) }
     }
 
     /// Number of the newest arrival.
     pub(super) fn arrived(&self) -> u64 {
-        self.arrivals.len() as u64
+        self.counters.arrival
     }
 
     pub(super) fn arrival(&self, number: u64) -> Option<(PeerId, MessageRef)> {
-        let place = self.arrivals.get(&number)?;
+        let place = self.arrivals.get(&number).or_else(|| self.past.arrivals.get(&number))?;
         let feed = self.feeds.get(&place.feed)?;
         let peer = self.conversations.get(&feed.conversation)?.peer;
         Some((peer, MessageRef { epoch: feed.epoch, seq: place.seq }))
@@ -578,7 +608,8 @@ impl Ledger {
 
     fn texts(&self, which: impl Fn(&Feed) -> bool) -> u64 {
         let feeds = self.feeds.iter().filter(|(_, feed)| which(feed));
-        feeds.filter_map(|(no, _)| self.texts.get(no)).sum()
+        let deleted = |no| self.past.texts.get(no).copied().unwrap_or(0);
+        feeds.map(|(no, _)| self.texts.get(no).copied().unwrap_or(0) + deleted(no)).sum()
     }
 
     pub(super) fn received_texts(&self) -> u64 {
@@ -627,19 +658,6 @@ impl Ledger {
             }
         }
         None
-    }
-
-    /// The conversation with a peer in its order: what a person reads.
-    pub(super) fn history(&self, peer: &PeerId, disk: &Disk) -> Vec<(OrderKey, EntryHash, Bytes)> {
-        let Some(contact) = self.contacts.get(peer) else { return Vec::new() };
-        let (first, last) = (OrderKey::first(contact.conversation), OrderKey::last(contact.conversation));
-        let read = |(order, feed): (&OrderKey, &FeedNo)| {
-            let value = disk.get(&Key::Entry { feed: *feed, seq: order.seq }.encode())?;
-            let entry = Entry::decode(value).ok()?;
-            // Conversations have other numbers on the other side.
-            Some((OrderKey { conversation: ConversationNo(0), ..*order }, entry.hash, entry.body))
-        };
-        self.orders.range(first..=last).filter_map(read).collect()
     }
 }
 

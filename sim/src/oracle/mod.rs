@@ -3,15 +3,17 @@
 
 mod display;
 mod ledger;
+mod past;
 
 use crate::disk::Disk;
 use crate::hostile::Shown;
+use crate::regret::Wish;
 use display::Display;
 use ledger::{Ledger, News, Place};
-use peerlink_core::api::{Batch, Event};
+use peerlink_core::api::{Batch, Event, Refusal};
 use peerlink_core::ids::{BatchId, CallerId, EntryHash, Epoch, MessageRef, PeerId};
-use peerlink_core::record::{ContactState, Kind};
-use std::collections::BTreeMap;
+use peerlink_core::record::{ContactState, Dropped, Kind, OrderKey};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// What was being checked when something was found wrong.
@@ -167,13 +169,16 @@ impl Oracle {
     pub(crate) fn synced(&mut self, host: usize, batches: &[Batch]) -> Verdict {
         for batch in batches {
             let mended = self.hosts.iter().any(|host| host.rollbacks > 0);
-            self.hosts[host].ledger.mended = mended;
+            self.hosts[host].ledger.past.mended = mended;
             let news = self.hosts[host].ledger.apply(batch)?;
             if self.rollbacks {
                 self.remember(host, &news);
             }
             for proof in news.proven {
                 self.recipient_holds(host, &proof)?;
+            }
+            for place in news.settled {
+                self.never_came(host, &place)?;
             }
             for peer in news.established {
                 self.inviter_remembers(host, &peer)?;
@@ -203,7 +208,7 @@ impl Oracle {
     /// The store of a host is an older one now. Gives the ids of its own messages that it does not know any more.
     pub(crate) fn rolled_back(&mut self, host: usize, disk: &Disk) -> Result<Vec<CallerId>, Violation> {
         let mut ledger = Ledger::read(disk.records())?;
-        ledger.mended = true;
+        ledger.past.mended = true;
         let witness = &mut self.hosts[host];
         witness.rollbacks += 1;
         witness.ledger = ledger;
@@ -280,7 +285,10 @@ impl Oracle {
         let stored = stored.filter(|hash| here == Some(*hash)).or_else(ever).or(stored);
         let what = |why| format!("{}:{} is stored by its recipient, and {why}", entry.epoch, entry.seq);
         match (stored, here) {
-            (Some(stored), Some(held)) if stored == held => Ok(()),
+            (Some(stored), Some(held)) if stored == held => match author {
+                Some(author) => self.fates_agree(author, recipient, entry),
+                None => Ok(()),
+            },
             // Several at once, or it moved on in the same batch.
             (_, None) if self.rollbacks => Ok(()),
             (Some(_), _) => Err(wrong(Check::Authentic, what("its author stored another"))),
@@ -294,6 +302,68 @@ impl Oracle {
         }
     }
 
+    /// Contract 4: what was taken back for certain is not there, and will not be.
+    fn never_came(&self, host: usize, place: &Place) -> Verdict {
+        let author = &self.hosts[host];
+        let recipient = self.hosts.iter().find(|other| other.peer == place.peer);
+        let held = recipient.and_then(|other| other.ledger.fate(&author.peer, place, false));
+        match held {
+            None | Some(Some(_)) => Ok(()),
+            Some(None) => Err(wrong(
+                Check::EvidenceGrows,
+                format!("{}:{} is taken back for certain, and its recipient has it", place.epoch, place.seq),
+            )),
+        }
+    }
+
+    /// What a recipient holds of a message is what its author knows of it: a tombstone of what was taken back for
+    /// certain, the message of what was not.
+    fn fates_agree(&self, author: &Witness, recipient: &Witness, place: &Place) -> Verdict {
+        let own = Place { peer: recipient.peer, ..*place };
+        let wrote = author.ledger.fate(&recipient.peer, &own, true);
+        let held = recipient.ledger.fate(&author.peer, place, false);
+        let never_came = Some(Some(Dropped::Cancelled { settled: true }));
+        let what = match (wrote, held) {
+            // Deleted on one of the two devices.
+            (None | Some(Some(Dropped::Deleted)), _) | (_, None | Some(Some(Dropped::Deleted))) => {
+                return Ok(());
+            }
+            (wrote, Some(Some(Dropped::ByAuthor))) if wrote != never_came => "came without its body",
+            (wrote, Some(None)) if wrote == never_came => "came",
+            _ => return Ok(()),
+        };
+        let (epoch, seq, wrote) = (place.epoch, place.seq, wrote.flatten());
+        Err(wrong(Check::EvidenceGrows, format!("{epoch}:{seq} {what}, and to its author it is {wrote:?}")))
+    }
+
+    /// A person wishes that something goes, or never was.
+    pub(crate) fn wished(&mut self, host: usize, peer: &PeerId, wish: Wish) {
+        let past = &mut self.hosts[host].ledger.past;
+        match wish {
+            Wish::Cancel(message) | Wish::Delete(message) => {
+                past.wishes.insert(Place { peer: *peer, epoch: message.epoch, seq: message.seq });
+            }
+            Wish::DeleteAll => {
+                past.erasing.insert(*peer);
+            }
+        }
+    }
+
+    /// It is refused only if it is too late for it, or what it is about is not there any more.
+    pub(crate) fn wish_refused(&self, host: usize, peer: &PeerId, wish: Wish, why: Refusal) -> Verdict {
+        let (author, recipient) = (&self.hosts[host], self.hosts.iter().find(|other| other.peer == *peer));
+        let good = match (wish, why) {
+            (Wish::Cancel(message), Refusal::Delivered) => recipient.is_none_or(|recipient| {
+                recipient.ledger.held(&author.peer, &message.epoch, message.seq).is_some()
+            }),
+            (_, Refusal::UnknownContact) => true,
+            (_, Refusal::UnknownMessage) => self.has_new_names(),
+            _ => false,
+        };
+        let what = || format!("{wish:?} was refused: {why}");
+        if good { Ok(()) } else { Err(wrong(Check::Contract, what())) }
+    }
+
     pub(crate) fn crashed(&mut self, host: usize) {
         self.hosts[host].display = Display::default();
     }
@@ -302,7 +372,7 @@ impl Oracle {
     pub(crate) fn booted(&mut self, host: usize, disk: &Disk) -> Verdict {
         let witness = &mut self.hosts[host];
         let mut read = Ledger::read(disk.records())?;
-        (read.mended, read.replaced) = (witness.ledger.mended, witness.ledger.replaced.clone());
+        read.past = witness.ledger.past.clone();
         if read != witness.ledger {
             return Err(wrong(Check::Restore, "the disk is not what its batches made of it"));
         }
@@ -355,6 +425,20 @@ impl Oracle {
             {
                 Ok(())
             }
+            Event::Dropped { peer, message, cancelled } => {
+                self.hosts[host].ledger.check_dropped(peer, message, *cancelled)
+            }
+            Event::ConversationDeleted { peer } => self.hosts[host].ledger.check_all_deleted(peer),
+            // It went in the meantime, with its conversation.
+            Event::DropFailed { peer, message, why: Refusal::StoreFailed }
+                if self.hosts[host].ledger.lacks_entry(peer, message) =>
+            {
+                Ok(())
+            }
+            // Or it was delivered before it could be taken back.
+            Event::DropFailed { peer, message, why: Refusal::Delivered } => {
+                self.wish_refused(host, peer, Wish::Cancel(*message), Refusal::Delivered)
+            }
             Event::Gone { .. }
             | Event::RolledBack { .. }
             | Event::Recovered { .. }
@@ -365,9 +449,7 @@ impl Oracle {
                 format!("nothing was lost, rolled back or taken away, and it says {event:?}"),
             )),
             Event::Ready
-            | Event::Dropped { .. }
             | Event::Expired { .. }
-            | Event::ConversationDeleted { .. }
             | Event::SendFailed { .. }
             | Event::GapFilled { .. }
             | Event::InviteStored { .. }
@@ -488,7 +570,7 @@ impl Oracle {
     pub(crate) fn finish(&self, disks: &[&Disk]) -> Verdict {
         for (witness, disk) in self.hosts.iter().zip(disks) {
             let mut read = Ledger::read(disk.records())?;
-            (read.mended, read.replaced) = (witness.ledger.mended, witness.ledger.replaced.clone());
+            read.past = witness.ledger.past.clone();
             if read != witness.ledger {
                 return Err(wrong(Check::Restore, "the disk is not what its batches made of it"));
             }
@@ -507,13 +589,38 @@ impl Oracle {
         }
         for (a, first) in self.hosts.iter().enumerate() {
             for (b, second) in self.hosts.iter().enumerate().skip(a + 1) {
-                let one = first.ledger.history(&second.peer, disks[a]);
-                let other = second.ledger.history(&first.peer, disks[b]);
-                if let Some(at) = (0..one.len().max(other.len())).find(|at| one.get(*at) != other.get(*at)) {
-                    let what = format!("the histories of hosts {a} and {b} differ from message {at} on");
-                    return Err(wrong(Check::Histories, what));
-                }
+                self.one_history((a, first, disks[a]), (b, second, disks[b]))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Both histories are equal, but for what each side deleted on its own device.
+    fn one_history(
+        &self,
+        (a, first, one): (usize, &Witness, &Disk),
+        (b, second, other): (usize, &Witness, &Disk),
+    ) -> Verdict {
+        let (one, one_hid) = first.ledger.history(&second.peer, one);
+        let (other, other_hid) = second.ledger.history(&first.peer, other);
+        let places = [one.keys().collect::<Vec<_>>(), one_hid.iter().collect()];
+        let others = [other.keys().collect::<Vec<_>>(), other_hid.iter().collect()];
+        let all: BTreeSet<_> = places.into_iter().chain(others).flatten().collect();
+        let equal = |place: &&OrderKey| match (one.get(place), other.get(place)) {
+            (Some(line), Some(other)) => line.agrees(other),
+            (Some(_), None) => other_hid.contains(place),
+            (None, Some(_)) => one_hid.contains(place),
+            (None, None) => one_hid.contains(place) && other_hid.contains(place),
+        };
+        if let Some(at) = all.iter().position(|place| !equal(place)) {
+            let what = format!("the histories of hosts {a} and {b} differ from message {at} on");
+            return Err(wrong(Check::Histories, what));
+        }
+        for (author, recipient) in [(first, second), (second, first)] {
+            let mut own = author.ledger.own_entries(&recipient.peer);
+            own.try_for_each(|place| {
+                self.fates_agree(author, recipient, &Place { peer: author.peer, ..place })
+            })?;
         }
         Ok(())
     }
