@@ -200,6 +200,7 @@ impl Outbox {
         }
         self.flight_cost -= freed;
         self.overtaken.retain(|body| !held(body.seq));
+        self.withheld.retain(|seq| !held(*seq));
         self.credit = have.credit;
         let regressed = upto < self.base;
         self.base = upto;

@@ -96,6 +96,8 @@ pub(crate) struct Outbox {
     /// Highest number whose body was offered in this session, and in others that the peer may still read.
     offered: u64,
     elsewhere: u64,
+    /// Numbers below that whose bodies were overtaken, and did not go out whole.
+    withheld: List<u64, { 2 * OVERTAKEN }>,
     /// The entry that comes next, if its time is over: it is not offered as it is.
     overdue: Option<u64>,
     /// The page that is being loaded was asked for before the user took something away.
@@ -139,6 +141,7 @@ impl Outbox {
             settling: None,
             offered: 0,
             elsewhere: 0,
+            withheld: List::new(),
             overdue: None,
             stale: false,
             reissue: VecDeque::new(),
@@ -315,6 +318,7 @@ impl Outbox {
         self.asked = None;
         self.backoff.reset();
         (self.offered, self.elsewhere) = (0, 0);
+        self.withheld.clear();
         self.stale = false;
         self.given.session_over();
     }
@@ -322,7 +326,10 @@ impl Outbox {
     fn stop_offering(&mut self) {
         self.flight.clear();
         self.flight_cost = 0;
-        self.overtaken.clear();
+        while let Some(body) = self.overtaken.first() {
+            self.withhold(body.seq);
+            self.overtaken.remove(0);
+        }
         self.cursor = None;
     }
 
@@ -519,7 +526,7 @@ impl Outbox {
     fn may_offer(&self, seq: u64, entry: &Entry) -> bool {
         let waits = match entry.dropped {
             Some(Dropped::Cancelled { settled } | Dropped::Expired { settled }) => {
-                !settled && seq > self.offered
+                !settled && !self.was_offered(seq)
             }
             Some(Dropped::Deleted | Dropped::ByAuthor | Dropped::Gone { .. }) | None => false,
         };
@@ -544,6 +551,19 @@ impl Outbox {
             })
     }
 
+    /// Whether the body went out whole in this session.
+    fn was_offered(&self, seq: u64) -> bool {
+        let under_way = || self.overtaken.iter().any(|body| body.seq == seq);
+        seq <= self.offered && !self.withheld.contains(&seq) && !under_way()
+    }
+
+    /// This body does not go out whole. Of so many others that is so that nobody keeps count: then another session tells.
+    fn withhold(&mut self, seq: u64) {
+        if !self.withheld.contains(&seq) && self.withheld.push(seq).is_err() {
+            self.elsewhere = self.elsewhere.max(seq);
+        }
+    }
+
     /// The highest number whose body was offered in this session, or in one before that was still there.
     pub(crate) fn offered_anywhere(&self, crossed: bool) -> u64 {
         if crossed { self.offered.max(self.elsewhere) } else { 0 }
@@ -557,7 +577,7 @@ impl Outbox {
                 entry.dropped,
                 Some(Dropped::Cancelled { settled: false } | Dropped::Expired { settled: false })
             );
-            open && *seq > self.offered && *seq <= self.elsewhere
+            open && !self.was_offered(*seq) && *seq <= self.elsewhere
         })
     }
 
@@ -568,9 +588,10 @@ impl Outbox {
         if !heard || self.settling.is_some() || self.settle_cursor().is_none() {
             return;
         }
-        let unsure = |seq: u64| seq <= self.offered || seq <= self.elsewhere;
-        let held =
-            |seq: u64| unsure(seq) || self.skip.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+        let (withheld, overtaken, skip) = (&self.withheld, &self.overtaken, &self.skip);
+        let part = |seq: u64| withheld.contains(&seq) || overtaken.iter().any(|body| body.seq == seq);
+        let unsure = |seq: u64| (seq <= self.offered && !part(seq)) || seq <= self.elsewhere;
+        let held = |seq: u64| unsure(seq) || skip.iter().any(|(first, last)| (*first..=*last).contains(&seq));
         let mut last = None;
         for (seq, entry) in self.ready.iter_mut().take_while(|(seq, _)| !held(*seq)) {
             entry.dropped = match entry.dropped {
@@ -642,6 +663,8 @@ impl Outbox {
         while let Some(body) = self.overtaken.first_mut() {
             let Some(sent) = packer.push_chunk(record, body.seq, &body.entry, body.sent) else { return };
             if sent >= body.entry.body_len {
+                let seq = body.seq;
+                self.withheld.retain(|other| *other != seq);
                 self.overtaken.remove(0);
             } else {
                 body.sent = Some(sent);
@@ -666,7 +689,11 @@ impl Outbox {
             self.clear_ready();
         }
         self.stale |= matches!(self.asked, Some(Asked::Entries { .. }));
-        self.overtaken.retain(|body| body.seq != seq || body.sent.is_some());
+        let withheld = self.overtaken.iter().any(|body| body.seq == seq && body.sent.is_none());
+        if withheld {
+            self.withhold(seq);
+            self.overtaken.retain(|body| body.seq != seq);
+        }
         let message = MessageRef { epoch: self.feed.epoch, seq };
         cx.promise_event(match why {
             Dropped::Expired { .. } => Event::Expired { peer: self.peer, message },
