@@ -191,9 +191,6 @@ impl Peer {
         };
         let Some(order) = order else { return };
         hide(cx, &order, &entry, mine);
-        if mine {
-            self.outgoing.unexpire(cx, feed, seq, entry.expires);
-        }
         let delivered = self.outgoing.find(feed, seq).is_some_and(|(_, delivered)| delivered);
         if mine && !delivered {
             if entry.dropped.is_none() {

@@ -154,6 +154,29 @@ fn what_expired_and_had_come_all_the_same_is_proven_delivered() {
     assert!(dropped(&pair, BOB).is_empty());
 }
 
+/// And stays proven, although the peer loses it after that and says that it does not have it.
+#[test]
+fn what_came_although_it_had_expired_stays_delivered_when_the_peer_loses_it() {
+    let mut pair = Pair::met();
+    pair.settle();
+    let backup = pair.sides[BOB].disk.clone();
+    pair.sides[BOB].slow = true;
+    pair.send_until(ALICE, 0, Expire::After(HOUR), "too late");
+    pair.settle();
+    pair.sync(BOB);
+    pair.crash(BOB);
+    pair.sides[BOB].slow = false;
+    pass(&mut pair, 2 * HOUR);
+    pair.start(BOB);
+    pair.drive_until("acknowledged", all_acknowledged);
+    assert_eq!((expired(&pair), pair.delivered(ALICE)), (1, 1));
+    pair.roll_back(BOB, &backup);
+    pair.send(ALICE, 1, "after it");
+    pair.drive_until("acknowledged", |pair| all_acknowledged(pair) && pair.history(BOB).len() == 2);
+    assert_eq!(dropped(&pair, ALICE), [Dropped::Expired { settled: false }], "it was delivered");
+    assert_eq!(dropped(&pair, BOB), [Dropped::ByAuthor], "what is left of it");
+}
+
 /// The peer has the message and waits for its disk, so it has not said so: what is offered in its place is a duplicate.
 #[test]
 fn it_expires_while_it_is_on_its_way() {
@@ -177,6 +200,86 @@ fn it_expires_while_it_is_on_its_way() {
     }
 }
 
+/// The peer has the second message and not the first, beyond a gap: of both the time is over, and only of the first is it
+/// certain that it never came.
+#[test]
+fn what_the_peer_has_beyond_a_gap_is_not_counted_as_never_come() {
+    let mut pair = Pair::met();
+    pair.settle();
+    pair.send_until(ALICE, 0, Expire::After(HOUR), &"0123456789abcdef".repeat(4096));
+    pair.send_until(ALICE, 1, Expire::After(HOUR), "overtakes it");
+    // Both are written; nothing passes until the next turn of it.
+    let has_it = |pair: &Pair| pair.feeds(BOB, false).iter().any(|feed| !feed.beyond.is_empty());
+    for turn in 0..400 {
+        if has_it(&pair) {
+            break;
+        }
+        if turn % 5 == 4 && turn > 20 {
+            pair.pass_some(200);
+        } else {
+            pair.small_step(turn);
+        }
+    }
+    assert!(has_it(&pair));
+    pair.crash(BOB);
+    pass(&mut pair, 2 * HOUR);
+    assert_eq!(expired(&pair), 2);
+    pair.start(BOB);
+    pair.drive_until("acknowledged", all_acknowledged);
+    assert_eq!(
+        dropped(&pair, ALICE),
+        [Dropped::Expired { settled: true }, Dropped::Expired { settled: false }]
+    );
+    assert_eq!(pair.delivered(ALICE), 2, "the header of the one, and the other");
+    assert_eq!(pair.history(BOB).len(), 2);
+}
+
+/// What counts is how long it was off in all, however short each look in between.
+#[test]
+fn a_short_look_now_and_then_loses_no_time() {
+    let mut pair = Pair::met();
+    pair.crash(BOB);
+    pair.send_until(ALICE, 0, Expire::After(12 * DAY), "twelve days");
+    pair.settle();
+    for _ in 0..3 {
+        assert_eq!(expired(&pair), 0);
+        pair.crash(ALICE);
+        pair.now += 5 * DAY;
+        pair.start(ALICE);
+        pair.settle();
+    }
+    assert_eq!(expired(&pair), 1);
+}
+
+/// Whatever comes first, what is shown of it stays true: proven to be delivered, it never expires after that.
+#[test]
+fn the_acknowledgement_and_the_end_of_its_time_come_at_once() {
+    let (mut both, mut in_time) = (0, 0);
+    for offset in 0..130 {
+        let (early, offset) = (2 + offset / 5, 4 * (offset % 5));
+        let mut pair = Pair::met();
+        pair.settle();
+        pair.send_until(ALICE, 0, Expire::After(HOUR), "just in time");
+        // Somewhere on its way, or the acknowledgement is.
+        for turn in 0..early {
+            pair.small_step(turn);
+        }
+        pair.now += HOUR;
+        pair.handle(ALICE, Input::Tick);
+        for turn in offset..offset + 300 {
+            pair.small_step(turn);
+        }
+        pair.drive_until("acknowledged", all_acknowledged);
+        let at = |what: fn(&Event) -> bool| pair.sides[ALICE].events.iter().position(what);
+        let proven = at(|event| matches!(event, Event::Delivered { .. })).unwrap();
+        let over = at(|event| matches!(event, Event::Expired { .. }));
+        assert!(over.is_none_or(|over| over < proven), "after {early} steps, from {offset} on");
+        both += usize::from(over.is_some());
+        in_time += usize::from(over.is_none());
+    }
+    assert!(both > 0 && in_time > 0, "{both} {in_time}");
+}
+
 /// Nothing of it goes out between the start and the moment at which it is taken back, although the peer is there.
 #[test]
 fn what_expired_while_the_node_was_off_is_never_offered() {
@@ -184,7 +287,9 @@ fn what_expired_while_the_node_was_off_is_never_offered() {
     pair.refuse = true;
     pair.cut();
     for n in 0..200 {
-        pair.send_until(ALICE, n, Expire::After(3 * HOUR), &format!("message {n} {}", "x".repeat(3000)));
+        // What was written first is due last: the order in which they expire is not that in which they are offered.
+        let after = 3 * HOUR - Duration::from_secs(u64::from(n));
+        pair.send_until(ALICE, n, Expire::After(after), &format!("message {n} {}", "x".repeat(3000)));
     }
     pair.send(ALICE, 900, "without end");
     pass(&mut pair, HOUR);

@@ -24,6 +24,7 @@ use crate::limits::{
     CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, IN_FLIGHT, INLINE_BODY_BYTES, OVERTAKEN, PAGE_BYTES,
     PLAINTEXT_BYTES, READY_BYTES, RUN_ENTRIES,
 };
+use crate::planted::planted;
 use crate::record::{Dropped, Entry, EpochLink, Feed, Head, Key, OrderKey, Place, Record as _, Shown};
 use crate::time::{Age, Duration};
 use crate::wire::entry::Author;
@@ -526,7 +527,7 @@ impl Outbox {
     fn may_offer(&self, seq: u64, entry: &Entry) -> bool {
         let waits = match entry.dropped {
             Some(Dropped::Cancelled { settled } | Dropped::Expired { settled }) => {
-                !settled && !self.was_offered(seq)
+                !settled && !self.was_offered(seq) && !self.is_delivered(seq)
             }
             Some(Dropped::Deleted | Dropped::ByAuthor | Dropped::Gone { .. }) | None => false,
         };
@@ -577,7 +578,7 @@ impl Outbox {
                 entry.dropped,
                 Some(Dropped::Cancelled { settled: false } | Dropped::Expired { settled: false })
             );
-            open && !self.was_offered(*seq) && *seq <= self.elsewhere
+            open && !self.was_offered(*seq) && !self.is_delivered(*seq) && *seq <= self.elsewhere
         })
     }
 
@@ -588,10 +589,16 @@ impl Outbox {
         if !heard || self.settling.is_some() || self.settle_cursor().is_none() {
             return;
         }
+        // What is proven to have come stays so, whatever a peer says that lost it.
+        let (acked, beyond) = (self.feed.acked, &self.feed.acked_beyond);
+        let proven =
+            |seq: u64| seq <= acked || beyond.iter().any(|range| (range.first..=range.last).contains(&seq));
         let (withheld, overtaken, skip) = (&self.withheld, &self.overtaken, &self.skip);
         let part = |seq: u64| withheld.contains(&seq) || overtaken.iter().any(|body| body.seq == seq);
         let unsure = |seq: u64| (seq <= self.offered && !part(seq)) || seq <= self.elsewhere;
-        let held = |seq: u64| unsure(seq) || skip.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+        let held = |seq: u64| {
+            unsure(seq) || proven(seq) || skip.iter().any(|(first, last)| (*first..=*last).contains(&seq))
+        };
         let mut last = None;
         for (seq, entry) in self.ready.iter_mut().take_while(|(seq, _)| !held(*seq)) {
             entry.dropped = match entry.dropped {
@@ -622,7 +629,7 @@ impl Outbox {
     /// Its time is over, and it was not delivered.
     fn is_overdue(&self, cx: &Cx, seq: u64, entry: &Entry) -> bool {
         let over = entry.dropped.is_none() && entry.expires.is_some_and(|at| at <= cx.age());
-        over && !self.is_delivered(seq)
+        over && !self.is_delivered(seq) && !planted!(cx, ExpiryForgotten)
     }
 
     /// Appends frames of entries to a record until it is full, the credit is used up, or nothing is left.

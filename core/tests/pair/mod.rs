@@ -571,6 +571,11 @@ impl Pair {
 
     /// Moves bytes as far as budgets allow.
     fn pass(&mut self) -> bool {
+        self.pass_some(usize::MAX)
+    }
+
+    /// The same, at most so many of each stream.
+    pub fn pass_some(&mut self, most: usize) -> bool {
         if self.silent {
             self.air.flying.clear();
             return false;
@@ -592,7 +597,7 @@ impl Pair {
                 let stream = pipe.ends[to];
                 let budget = self.sides[to].node.as_ref().map_or(0, |node| node.read_budget(stream));
                 let pipe = &mut self.pipes[at];
-                let take = pipe.bytes[1 - to].len().min(budget);
+                let take = pipe.bytes[1 - to].len().min(budget).min(most);
                 if take > 0 {
                     let bytes: Vec<u8> = pipe.bytes[1 - to].drain(..take).collect();
                     self.delivered_bytes += bytes.len() as u64;
