@@ -49,7 +49,7 @@ pub enum Planted {
 
 #[cfg(peerlink_planted)]
 impl Planted {
-    pub const ALL: [(&'static str, Self); 29] = [
+    pub const ALL: [(&'static str, Self); 31] = [
         ("ack-before-durable", Self::AckBeforeDurable),
         ("dedup-off", Self::DedupOff),
         ("lost-ack-never-repaired", Self::LostAckNeverRepaired),
@@ -79,6 +79,8 @@ impl Planted {
         ("rollback-overtaken", Self::RollbackOvertaken),
         ("restored-shown-as-new", Self::RestoredShownAsNew),
         ("epochs-without-end", Self::EpochsWithoutEnd),
+        ("expired-though-delivered", Self::ExpiredThoughDelivered),
+        ("expiry-forgotten", Self::ExpiryForgotten),
     ];
 
     #[must_use]

@@ -284,7 +284,7 @@ impl World {
                 process.synced = upto;
             }
         }
-        let verdict = self.oracle.synced(run.host, &batches);
+        let verdict = self.oracle.synced(run.host, self.lived(run.host), &batches);
         self.judged(verdict);
         let told = self.now + self.dice.below(Purpose::Told, own, 100);
         self.queue.push(told, Event::Told { run, upto, failed });

@@ -30,9 +30,10 @@ pub enum Purpose {
     Attack,
     Port,
     Regret,
+    Expiry,
 }
 
-const PURPOSES: usize = Purpose::Regret as usize + 1;
+const PURPOSES: usize = Purpose::Expiry as usize + 1;
 
 /// One part in this many is the unit of chances.
 pub const MILLION: u64 = 1_000_000;

@@ -94,11 +94,18 @@ faults! {
     TakenBack = "taken-back",
     Deleted = "deleted",
     ConversationDeleted = "conversation-deleted",
+    /// A message is given a time after which it is not tried any more.
+    Expiring = "expiring",
 }
 
 impl Fault {
     /// Those that the swarm draws apart from the others.
     pub(crate) const REGRETS: [Self; 3] = [Self::TakenBack, Self::Deleted, Self::ConversationDeleted];
+
+    /// Whether what is drawn of it takes nothing from what was drawn before there was such a fault.
+    pub(crate) fn is_drawn_apart(self) -> bool {
+        self == Self::Expiring || Self::REGRETS.contains(&self)
+    }
 }
 
 impl Mischief {

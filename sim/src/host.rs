@@ -60,6 +60,11 @@ pub(crate) struct Host {
     pub(crate) moves: u8,
     /// What the wall clock is wrong by, in milliseconds, and what part of a million both clocks are fast.
     pub(crate) wall_error: i64,
+    /// How many milliseconds it slept more than the world did, and whether its wall clock was ever set.
+    pub(crate) slept_ms: u64,
+    pub(crate) was_set: bool,
+    /// When it last was not in good order: not running, standing still, or with a disk that was slow.
+    pub(crate) troubled: u64,
     pub(crate) drift_ppm: i64,
     pub(crate) paused_until: u64,
     /// What is for its process, and waits until it goes on.
@@ -224,6 +229,9 @@ impl Host {
             moves: 0,
             wall_error: climate.wall_skew_ms.get(index).copied().unwrap_or(0),
             drift_ppm: climate.drift_ppm.get(index).copied().unwrap_or(0),
+            slept_ms: 0,
+            was_set: false,
+            troubled: 0,
             paused_until: 0,
             held: Vec::new(),
             doom: None,
@@ -241,6 +249,11 @@ impl Host {
     pub(crate) fn wall(&self, now: u64) -> WallClock {
         let right = EPOCH_MS + drifted(now, self.drift_ppm) / 1000;
         WallClock(right.saturating_add_signed(self.wall_error))
+    }
+
+    /// How many milliseconds passed in its life, on or off, by a clock that nobody sets.
+    pub(crate) fn lived_ms(&self, now: u64) -> u64 {
+        drifted(now, self.drift_ppm) / 1000 + self.slept_ms
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -39,6 +39,10 @@ pub const EVENTS: u64 = 5_000_000;
 
 /// A closed stream that its peer does not close either is dropped after this.
 pub const LINGER: u64 = 2 * MICROS_PER_SECOND;
+/// How much later than at its time a message may expire: some commits, and the time between two looks. And how much
+/// earlier: each start may cut off a millisecond.
+pub(crate) const EXPIRY_SLACK_MS: u64 = 20_000;
+pub(crate) const EXPIRY_EARLY_MS: u64 = 50;
 /// First retransmission of a SYN (RFC 6298, section 2.1), doubling.
 pub const SYN_RETRY: u64 = MICROS_PER_SECOND;
 /// Longest pause between a healed partition and the retransmission that notices it.

@@ -18,7 +18,7 @@ use peerlink_core::bounded::List;
 use peerlink_core::ids::{CallerId, MessageRef, Name, PeerId};
 use peerlink_core::limits::BODY_BYTES;
 use peerlink_core::ticket::{Ticket, TicketSecret};
-use peerlink_core::time::WallClock;
+use peerlink_core::time::{Duration, WallClock};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What every message, petname and nickname holds, so that a reader on the path can search for it.
@@ -42,6 +42,7 @@ enum State {
 struct Draft {
     to: usize,
     body: Bytes,
+    expire: Expire,
     state: State,
     /// Asked for at least once: it may be stored.
     tried: bool,
@@ -399,6 +400,7 @@ impl World {
             self.let_in(index);
             self.insist(index);
             self.undo(index);
+            self.look_for_overdue(index);
             let person = &self.people[index];
             let begun = !self.scenario.flood || self.now >= FLOOD_BEGINS;
             if !self.healed && begun && person.written < self.scenario.messages {
@@ -500,14 +502,14 @@ impl World {
     fn send_draft(&mut self, index: usize, caller: CallerId, fresh: bool) {
         let person = &mut self.people[index];
         let Some(draft) = person.drafts.get_mut(&caller) else { return };
-        let (peer, body) = (person.others[draft.to].peer, draft.body.clone());
+        let (peer, body, expire) = (person.others[draft.to].peer, draft.body.clone(), draft.expire);
         let (before, tried) = (draft.state, draft.tried);
         if before == State::Wanted {
             draft.state = State::Asked;
         }
         draft.tried = true;
         draft.asking += 1;
-        match self.ask(index, Command::Send { peer, caller, fresh, expire: Expire::Default, body }) {
+        match self.ask(index, Command::Send { peer, caller, fresh, expire, body }) {
             Ok(()) => {}
             Err(Refusal::Busy | Refusal::QueueFull | Refusal::StoreFailed | Refusal::Stopping) => {
                 let person = &mut self.people[index];
@@ -606,6 +608,37 @@ impl World {
         }
     }
 
+    /// How long a new message is to be tried.
+    fn expire(&mut self, index: usize, caller: CallerId) -> Expire {
+        let (share, own) = (self.scenario.expire, link(index, index));
+        if share == 0 || !self.dice.chance(Purpose::Expiry, own, share) {
+            return Expire::Default;
+        }
+        self.counts.add(Fault::Expiring);
+        // From a tenth of a second to about a minute, short ones as often as long ones.
+        let bits = self.dice.below(Purpose::Expiry, own, 9);
+        let after_ms = self.dice.between(Purpose::Expiry, own, 100 << bits, 200 << bits);
+        let since = self.lived(index);
+        self.oracle.expires(index, caller, since, after_ms);
+        Expire::After(Duration::from_millis(after_ms))
+    }
+
+    /// What this person's node runs for so long that its time is over must not wait any more. Only the time counts in which
+    /// nothing was wrong with it.
+    fn look_for_overdue(&mut self, index: usize) {
+        let (now, host) = (self.now, &mut self.hosts[index]);
+        let Some(process) = &host.process else { return };
+        let trouble = host.paused_until > now
+            || host.slow.is_some()
+            || host.full.is_some()
+            || process.stopping.is_some()
+            || process.store_failed.is_some();
+        host.troubled = if trouble { now } else { host.troubled.max(process.boot).max(host.paused_until) };
+        let calm = now.saturating_sub(host.troubled) / 1000;
+        let verdict = self.oracle.check_overdue(index, host.lived_ms(now), calm);
+        self.judged(verdict);
+    }
+
     /// Writes a new message of about this many bytes and asks for it to be sent.
     pub(crate) fn write_message(&mut self, index: usize, to: usize, bytes: usize) {
         let person = &mut self.people[index];
@@ -626,9 +659,12 @@ impl World {
         body.truncate(cut.unwrap_or(0));
         let body = Bytes::from(body);
         self.oracle.wrote(index, caller, &body);
+        let expire = self.expire(index, caller);
         let person = &mut self.people[index];
         person.order.push(caller);
-        person.drafts.insert(caller, Draft { to, body, state: State::Wanted, tried: false, asking: 0 });
+        person
+            .drafts
+            .insert(caller, Draft { to, body, expire, state: State::Wanted, tried: false, asking: 0 });
         if self.hosts[index].is_up() && person.others[to].is_contact {
             self.send_draft(index, caller, true);
         } else {

@@ -103,13 +103,22 @@ impl Plan {
     /// Each seed has its own subset of faults switched on, of few kinds or of many.
     fn faults(&mut self) {
         let share = self.between(1, 4) * MILLION / 8;
-        let drawn = Fault::ALL.into_iter().filter(|fault| !Fault::REGRETS.contains(fault));
+        let drawn = Fault::ALL.into_iter().filter(|fault| !fault.is_drawn_apart());
         let on: Vec<Fault> = drawn.filter(|_| self.chance(share)).collect();
         for fault in on {
             self.fault(fault);
         }
         self.purpose = Purpose::Regret;
         self.regrets();
+        self.purpose = Purpose::Expiry;
+        self.expiries();
+    }
+
+    /// Messages that are not tried for ever.
+    fn expiries(&mut self) {
+        if !self.scenario.rolls_back() && self.chance(MILLION / 3) {
+            self.scenario.expire = self.scaled(10_000, MILLION / 2);
+        }
     }
 
     /// What people think better of: messages that may be on their way, and whole conversations.

@@ -53,10 +53,12 @@ pub enum Probe {
     TombstoneCame,
     TooLate,
     Emptied,
+    /// The time of a message was over.
+    Expired,
 }
 
 impl Probe {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Gap,
         Self::GapFilled,
         Self::Chunks,
@@ -85,6 +87,7 @@ impl Probe {
         Self::TombstoneCame,
         Self::TooLate,
         Self::Emptied,
+        Self::Expired,
     ];
 
     #[must_use]
@@ -133,6 +136,7 @@ impl Met {
             Event::RolledBack { .. } => Probe::RollbackNoticed,
             Event::Reissued { .. } => Probe::Reissued,
             Event::Recovered { .. } => Probe::Recovered,
+            Event::Expired { .. } => Probe::Expired,
             Event::ConversationDeleted { .. } => Probe::Emptied,
             Event::DropFailed { why: Refusal::Delivered, .. } => Probe::TooLate,
             Event::Queued { .. }
@@ -143,7 +147,6 @@ impl Met {
             | Event::Gone { .. }
             | Event::SecondCopy { .. }
             | Event::Dropped { .. }
-            | Event::Expired { .. }
             | Event::DropFailed { .. }
             | Event::Delivered { .. }
             | Event::InviteStored { .. }

@@ -72,6 +72,8 @@ pub struct Scenario {
     pub flood: bool,
     /// Chance that a person sends again what was sent before.
     pub repeat: u64,
+    /// What part of a million of the messages are tried for a time only, of some seconds.
+    pub expire: u64,
     /// Whether people rename, mark as read, and change their nicknames.
     pub lively: bool,
     /// Whether people look at their conversations once the faults are over, so that their nodes try at once. Where
@@ -96,6 +98,7 @@ impl Scenario {
             long: 0,
             flood: false,
             repeat: 0,
+            expire: 0,
             lively: false,
             looking: true,
             healed: 30 * MICROS_PER_SECOND,

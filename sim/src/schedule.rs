@@ -80,8 +80,9 @@ impl Setting for Option<peerlink_core::planted::Planted> {
 
 /// Everything of a scenario but its script.
 fn settings(scenario: &mut Scenario) -> Vec<(&'static str, &mut dyn Setting)> {
-    let Scenario { seed, hosts, climate, messages, long, flood, repeat, lively, looking, healed, .. } =
-        scenario;
+    let Scenario {
+        seed, hosts, climate, messages, long, flood, repeat, expire, lively, looking, healed, ..
+    } = scenario;
     let mut all: Vec<(&'static str, &mut dyn Setting)> = vec![
         ("seed", seed),
         ("hosts", hosts),
@@ -89,6 +90,7 @@ fn settings(scenario: &mut Scenario) -> Vec<(&'static str, &mut dyn Setting)> {
         ("long", long),
         ("flood", flood),
         ("repeat", repeat),
+        ("expire", expire),
         ("lively", lively),
         ("looking", looking),
         ("healed", healed),

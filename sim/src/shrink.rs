@@ -99,12 +99,13 @@ fn complement(smallest: &mut Scenario, size: usize, way: &Fingerprint) -> bool {
 }
 
 /// What makes a scenario simpler, whatever it is.
-const SIMPLER: [fn(&mut Scenario); 16] = [
+const SIMPLER: [fn(&mut Scenario); 17] = [
     |s| s.messages /= 2,
     |s| s.messages -= s.messages.min(1),
     |s| s.healed -= s.healed / 4,
     |s| s.long = 0,
     |s| s.repeat = 0,
+    |s| s.expire = 0,
     |s| s.lively = false,
     |s| s.flood = false,
     |s| s.looking = true,

@@ -75,6 +75,7 @@ impl World {
             Op::Move { host, told } => self.relocate(host, told),
             Op::SetWall { host, by_ms } => {
                 self.counts.add(Fault::ClockJump);
+                self.hosts[host].was_set = true;
                 self.hosts[host].wall_error = self.hosts[host].wall_error.saturating_add(by_ms);
                 self.queue.push(self.now, Event::Surroundings { host });
             }
@@ -126,6 +127,7 @@ impl World {
         let host = &mut self.hosts[host];
         host.paused_until = self.now + lasts;
         host.wall_error = host.wall_error.saturating_add_unsigned(by / 1000);
+        host.slept_ms += by / 1000;
         if let Some(process) = host.process.as_mut() {
             process.base = process.base.saturating_add(by);
             // The timer that was set is due on waking.

@@ -229,6 +229,12 @@ impl World {
         }
     }
 
+    /// How many milliseconds a host has lived, if its node can know: its wall clock was never set.
+    pub(crate) fn lived(&self, host: usize) -> Option<u64> {
+        let host = &self.hosts[host];
+        (!host.was_set).then(|| host.lived_ms(self.now))
+    }
+
     pub(crate) fn judged(&mut self, verdict: Result<(), Violation>) {
         if let Err(violation) = verdict {
             self.wrong(violation);
@@ -415,7 +421,7 @@ impl World {
         }
         (0..lost).for_each(|_| self.counts.add(Fault::BatchLost));
         (0..count).for_each(|_| self.counts.add(Fault::BatchKept));
-        let verdict = self.oracle.synced(index, &there);
+        let verdict = self.oracle.synced(index, self.lived(index), &there);
         self.judged(verdict);
         self.oracle.crashed(index);
         self.people[index].crashed();

@@ -39,7 +39,8 @@ fn checks(bug: Planted) -> &'static [Check] {
         Planted::MacIgnored | Planted::CertificateIgnored => &[Check::Authentic],
         Planted::WrittenBeforeTaken => &[Check::Contract],
         Planted::AwakeForNothing => &[Check::Livelock],
-        Planted::EvidenceRegresses => &[Check::EvidenceGrows],
+        Planted::EvidenceRegresses | Planted::ExpiredThoughDelivered => &[Check::EvidenceGrows],
+        Planted::ExpiryForgotten => &[Check::Liveness],
         Planted::AcknowledgedByNumber => &[Check::AcknowledgedIsDurable],
         // Nobody was rolled back: a new epoch is drawn, and it is said that something was lost.
         Planted::ClaimWithoutTagBelieved => &[Check::EvidenceGrows, Check::Restore],

@@ -79,7 +79,7 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     established: Vec<PeerId>,
-    feeds: Vec<(FeedNo, Option<Feed>)>,
+    pub(super) feeds: Vec<(FeedNo, Option<Feed>)>,
     entries: Vec<(FeedNo, u64)>,
     orders: Vec<OrderKey>,
     arrivals: Vec<u64>,
@@ -305,6 +305,8 @@ impl Ledger {
                 touched.unnamed.extend(place.map(|place| (conversation, caller, place)));
                 Ok(())
             }
+            // Delivered in time, or taken back.
+            Key::Expiry { .. } => Ok(()),
             other => Err(wrong(Check::SenderKeeps, format!("{other:?} was deleted"))),
         }
     }

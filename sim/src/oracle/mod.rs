@@ -10,6 +10,7 @@ use crate::hostile::Shown;
 use crate::regret::Wish;
 use display::Display;
 use ledger::{Ledger, News, Place};
+use past::Expiring;
 use peerlink_core::api::{Batch, Event, Refusal};
 use peerlink_core::ids::{BatchId, CallerId, EntryHash, Epoch, MessageRef, PeerId};
 use peerlink_core::record::{ContactState, Dropped, Kind, OrderKey};
@@ -147,6 +148,16 @@ impl Oracle {
         self.hosts[host].wrote.insert(caller, *blake3::hash(body).as_bytes());
     }
 
+    /// It is to be tried for so long, from this moment of its host's life on, if that can be said.
+    pub(crate) fn expires(&mut self, host: usize, caller: CallerId, since: Option<u64>, after_ms: u64) {
+        self.hosts[host].ledger.past.expiring.insert(caller, Expiring { since, after_ms });
+    }
+
+    /// What expires has done so when its time is over. `calm_ms`: how long nothing was wrong with its host.
+    pub(crate) fn check_overdue(&self, host: usize, lived_ms: u64, calm_ms: u64) -> Verdict {
+        self.hosts[host].ledger.check_overdue(lived_ms, calm_ms)
+    }
+
     /// Messages that were said to be queued.
     pub(crate) fn queued(&self) -> u64 {
         self.hosts.iter().map(|host| host.queued.len() as u64).sum()
@@ -166,7 +177,8 @@ impl Oracle {
     // --- disk ------------------------------------------------------------------------------------------------
 
     /// These batches are on stable storage of this host now.
-    pub(crate) fn synced(&mut self, host: usize, batches: &[Batch]) -> Verdict {
+    pub(crate) fn synced(&mut self, host: usize, lived_ms: Option<u64>, batches: &[Batch]) -> Verdict {
+        self.hosts[host].ledger.past.lived_ms = lived_ms;
         for batch in batches {
             let mended = self.hosts.iter().any(|host| host.rollbacks > 0);
             self.hosts[host].ledger.past.mended = mended;
@@ -322,14 +334,19 @@ impl Oracle {
         let own = Place { peer: recipient.peer, ..*place };
         let wrote = author.ledger.fate(&recipient.peer, &own, true);
         let held = recipient.ledger.fate(&author.peer, place, false);
-        let never_came = Some(Some(Dropped::Cancelled { settled: true }));
+        let is_certain = |fate: Option<Option<Dropped>>| {
+            matches!(
+                fate,
+                Some(Some(Dropped::Cancelled { settled: true } | Dropped::Expired { settled: true }))
+            )
+        };
         let what = match (wrote, held) {
             // Deleted on one of the two devices.
             (None | Some(Some(Dropped::Deleted)), _) | (_, None | Some(Some(Dropped::Deleted))) => {
                 return Ok(());
             }
-            (wrote, Some(Some(Dropped::ByAuthor))) if wrote != never_came => "came without its body",
-            (wrote, Some(None)) if wrote == never_came => "came",
+            (wrote, Some(Some(Dropped::ByAuthor))) if !is_certain(wrote) => "came without its body",
+            (wrote, Some(None)) if is_certain(wrote) => "came",
             _ => return Ok(()),
         };
         let (epoch, seq, wrote) = (place.epoch, place.seq, wrote.flatten());
@@ -428,6 +445,7 @@ impl Oracle {
             Event::Dropped { peer, message, cancelled } => {
                 self.hosts[host].ledger.check_dropped(peer, message, *cancelled)
             }
+            Event::Expired { peer, message } => self.hosts[host].ledger.check_dropped(peer, message, true),
             Event::ConversationDeleted { peer } => self.hosts[host].ledger.check_all_deleted(peer),
             // It went in the meantime, with its conversation.
             Event::DropFailed { peer, message, why: Refusal::StoreFailed }
@@ -449,7 +467,6 @@ impl Oracle {
                 format!("nothing was lost, rolled back or taken away, and it says {event:?}"),
             )),
             Event::Ready
-            | Event::Expired { .. }
             | Event::SendFailed { .. }
             | Event::GapFilled { .. }
             | Event::InviteStored { .. }

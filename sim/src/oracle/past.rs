@@ -5,6 +5,7 @@
 use super::ledger::{Kept, Ledger, Place, Touched, covers};
 use super::{Check, Verdict, Violation, wrong};
 use crate::disk::Disk;
+use crate::limits::{EXPIRY_EARLY_MS, EXPIRY_SLACK_MS};
 use bytes::Bytes;
 use peerlink_core::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, MessageRef, PeerId};
 use peerlink_core::record::{Dropped, Entry, Erase, Feed, Key, OrderKey, Place as Stored, Record as _};
@@ -31,6 +32,17 @@ pub(super) struct Past {
     /// Entries that went whole.
     pub(super) deleted: BTreeMap<(FeedNo, u64), Kept>,
     pub(super) texts: BTreeMap<FeedNo, u64>,
+    /// Messages that are tried for a time only, and how long this host has lived.
+    pub(super) expiring: BTreeMap<CallerId, Expiring>,
+    pub(super) lived_ms: Option<u64>,
+}
+
+/// A message that is tried for so many milliseconds, from this moment of its host's life on. No moment: its wall clock
+/// was set, and may have led it astray.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Expiring {
+    pub(super) since: Option<u64>,
+    pub(super) after_ms: u64,
 }
 
 /// One place of a history.
@@ -59,7 +71,8 @@ impl Ledger {
         }
         let mut settled = Vec::new();
         for (feed, seq, before) in &touched.changed {
-            settled.extend(self.check_changed(*feed, *seq, before)?);
+            let was = touched.feeds.iter().find(|(no, _)| no == feed).map(|(_, was)| was.as_ref());
+            settled.extend(self.check_changed(*feed, *seq, before, was)?);
         }
         for (order, feed) in &touched.hidden {
             self.check_hidden(*order, *feed)?;
@@ -139,18 +152,36 @@ impl Ledger {
 
     /// An entry is what it was, or without its body for a reason that its person gave. Gives its place if it is certain
     /// now that it never came.
-    fn check_changed(&self, no: FeedNo, seq: u64, before: &Kept) -> Result<Option<Place>, Violation> {
+    fn check_changed(
+        &self,
+        no: FeedNo,
+        seq: u64,
+        before: &Kept,
+        was: Option<Option<&Feed>>,
+    ) -> Result<Option<Place>, Violation> {
         let (Some(after), Some(feed)) = (self.entries.get(&(no, seq)), self.feeds.get(&no)) else {
             return Ok(None);
         };
         let (mine, proven) = (feed.mine, covers(feed.acked, &feed.acked_beyond, seq));
         let wished = self.is_wished(no, seq, before);
-        let unsettled = Some(Dropped::Cancelled { settled: false });
-        let settles =
-            before.dropped == unsettled && after.dropped == Some(Dropped::Cancelled { settled: true });
+        // In one batch it may expire and be proven to have come.
+        let was_proven = match was {
+            None => proven,
+            Some(was) => was.is_some_and(|was| covers(was.acked, &was.acked_beyond, seq)),
+        };
+        let settles = matches!(
+            (before.dropped, after.dropped),
+            (Some(Dropped::Cancelled { settled: false }), Some(Dropped::Cancelled { settled: true }))
+                | (Some(Dropped::Expired { settled: false }), Some(Dropped::Expired { settled: true }))
+        );
         let allowed = match (before.dropped, after.dropped) {
-            (None, after) if after == unsettled => mine && wished,
-            (None | Some(Dropped::Cancelled { .. }), Some(Dropped::Deleted)) => wished && (!mine || proven),
+            (None, Some(Dropped::Cancelled { settled: false })) => mine && wished,
+            (None, Some(Dropped::Expired { settled: false })) => {
+                mine && !was_proven && self.may_expire(&before.caller)
+            }
+            (None | Some(Dropped::Cancelled { .. } | Dropped::Expired { .. }), Some(Dropped::Deleted)) => {
+                wished && (!mine || proven)
+            }
             _ => settles && mine && !proven,
         };
         let same = Kept { dropped: before.dropped, body: before.body, ..*after } == *before;
@@ -161,6 +192,33 @@ impl Ledger {
             return Err(wrong(if same { Check::EvidenceGrows } else { Check::ExactlyOnce }, what));
         }
         Ok(self.place_in(no, seq, true).filter(|_| settles))
+    }
+
+    /// Whether its time is over, as far as that can be said.
+    fn may_expire(&self, caller: &CallerId) -> bool {
+        self.past.expiring.get(caller).is_some_and(|expiring| {
+            let Some((since, now)) = expiring.since.zip(self.past.lived_ms) else { return true };
+            // Milliseconds are cut off at every start.
+            now.saturating_sub(since) + EXPIRY_EARLY_MS >= expiring.after_ms
+        })
+    }
+
+    /// A message whose whole time passed while nothing was wrong with its host does not wait any more.
+    pub(super) fn check_overdue(&self, lived_ms: u64, calm_ms: u64) -> Verdict {
+        let any = !self.past.expiring.is_empty();
+        for ((no, seq), kept) in self.entries.iter().filter(|_| any) {
+            let Some(expiring) = self.past.expiring.get(&kept.caller) else { continue };
+            let Some(feed) = self.feeds.get(no).filter(|feed| feed.mine && kept.dropped.is_none()) else {
+                continue;
+            };
+            let waited = expiring.since.map_or(0, |since| lived_ms.saturating_sub(since)).min(calm_ms);
+            if waited > expiring.after_ms + EXPIRY_SLACK_MS && !covers(feed.acked, &feed.acked_beyond, *seq) {
+                let (after, epoch) = (expiring.after_ms, feed.epoch);
+                let what = format!("{epoch}:{seq} was to be tried for {after} ms, and waits for {waited}");
+                return Err(wrong(Check::Liveness, what));
+            }
+        }
+        Ok(())
     }
 
     fn check_hidden(&mut self, order: OrderKey, no: FeedNo) -> Verdict {
