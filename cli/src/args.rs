@@ -35,6 +35,12 @@ pub(crate) enum Wait {
 pub(crate) enum Setting {
     /// How long a message is tried that does not say so itself, as 12h, 30d or 2w; or never
     Expire,
+    /// Relays through which others reach you when they cannot directly, as PEER@ADDRESS:PORT,…; or none
+    Relays,
+    /// Relay packets for others, who can then reach each other through you: on or off, from the next start on
+    Relay,
+    /// Use UDP beside TCP: on or off, from the next start on
+    Udp,
 }
 
 #[derive(Debug, Subcommand)]
@@ -161,6 +167,12 @@ pub(crate) enum Command {
     Status,
     /// Run in the foreground: be reachable, deliver what waits
     Up {
+        /// Listen here from now on (may be given twice)
+        #[arg(long, value_name = "ADDR:PORT")]
+        listen: Vec<SocketAddr>,
+    },
+    /// Run in the foreground and relay packets for others; `peerlink config relay off` ends that
+    Relay {
         /// Listen here from now on (may be given twice)
         #[arg(long, value_name = "ADDR:PORT")]
         listen: Vec<SocketAddr>,

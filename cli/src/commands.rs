@@ -49,8 +49,10 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
     let profile = Profile::find(args.profile)?;
     let new = profile.init()?;
     let json = args.json;
-    let until_told =
-        matches!(args.command, Command::Up { .. } | Command::Listen { .. } | Command::Chat { .. });
+    let until_told = matches!(
+        args.command,
+        Command::Up { .. } | Command::Relay { .. } | Command::Listen { .. } | Command::Chat { .. }
+    );
     crate::signals::end_in_good_order(until_told)?;
     if new && !json {
         eprintln!("A new profile was made in {}.", profile.dir.display());
@@ -117,6 +119,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
         Command::Config { setting, value } => config(&profile, setting, value, json),
         Command::Status => status(&profile, json),
         Command::Up { listen } => up(&profile, listen, json),
+        Command::Relay { listen } => relay(&profile, listen, json),
         Command::Repair => crate::repair::run(&profile, json),
         Command::Demo => Ok(()),
     }
@@ -142,7 +145,7 @@ fn init(
     json: bool,
 ) -> Result<(), Fault> {
     if !listen.is_empty() {
-        profile.write_settings(&Settings { v: 1, listen })?;
+        profile.write_settings(&Settings { listen, ..profile.settings()? })?;
     }
     let mut session = Session::open(profile)?;
     if nickname.is_some() {
@@ -383,29 +386,93 @@ fn config(
     value: Option<String>,
     json: bool,
 ) -> Result<(), Fault> {
-    if let Some(value) = &value {
-        crate::span::parse_or_never(value)?;
+    let mut request = (None, None);
+    if let (Some(setting), Some(value)) = (setting, &value) {
+        let mut settings = profile.settings()?;
+        match setting {
+            Setting::Expire => {
+                crate::span::parse_or_never(value)?;
+                request.0 = Some(value.clone());
+            }
+            Setting::Relays => {
+                let relays = crate::profile::parse_relays(value)?;
+                settings.relays = relays.iter().map(ToString::to_string).collect();
+                request.1 =
+                    Some(if relays.is_empty() { "none".to_owned() } else { settings.relays.join(",") });
+            }
+            Setting::Relay => settings.relay = on_or_off(value)?,
+            Setting::Udp => settings.udp = on_or_off(value)?,
+        }
+        profile.write_settings(&settings)?;
     }
-    let changed = value.is_some();
-    let expire = value.filter(|_| setting == Some(Setting::Expire));
-    let settings = call(profile, Request::Config { expire })?;
+    let (expire, relays) = request;
+    let mut answer = call(profile, Request::Config { expire, relays })?;
+    let settings = profile.settings()?;
     if json {
-        ndjson(settings);
+        if let Some(object) = answer.as_object_mut() {
+            object.insert("relays".into(), json!(settings.relays));
+            object.insert("relay".into(), json!(settings.relay));
+            object.insert("udp".into(), json!(settings.udp));
+        }
+        ndjson(answer);
         return Ok(());
     }
-    let after = settings.get("expire_s").and_then(Value::as_u64).map(Duration::from_secs);
-    match after {
-        None if changed => line("Messages are tried until they are delivered."),
-        Some(after) if changed => {
-            let after = crate::span::spoken(after);
-            line(&format!(
-                "Messages that you write from now on are taken back if they are not delivered within {after}."
-            ));
-        }
-        None => line("expire  never"),
-        Some(after) => line(&format!("expire  {}", crate::span::spoken(after))),
+    let after = answer.get("expire_s").and_then(Value::as_u64).map(Duration::from_secs);
+    if let (Some(setting), Some(_)) = (setting, value) {
+        line(&changed(setting, &settings, after));
+        return Ok(());
     }
+    let switch = |on: bool| if on { "on" } else { "off" };
+    line(&format!("expire  {}", after.map_or("never".to_owned(), crate::span::spoken)));
+    let relays = if settings.relays.is_empty() { "none".to_owned() } else { settings.relays.join(", ") };
+    line(&format!("relays  {relays}"));
+    line(&format!("relay   {}", switch(settings.relay)));
+    line(&format!("udp     {}", switch(settings.udp)));
     Ok(())
+}
+
+fn on_or_off(text: &str) -> Result<bool, Fault> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(Fault::usage("say on or off")),
+    }
+}
+
+/// What a changed setting means from now on.
+fn changed(setting: Setting, settings: &Settings, after: Option<Duration>) -> String {
+    match (setting, after) {
+        (Setting::Expire, None) => "Messages are tried until they are delivered.".to_owned(),
+        (Setting::Expire, Some(after)) => format!(
+            "Messages that you write from now on are taken back if they are not delivered within {}.",
+            crate::span::spoken(after)
+        ),
+        (Setting::Relays, _) if settings.relays.is_empty() => {
+            "You are reached directly or not at all.".to_owned()
+        }
+        (Setting::Relays, _) => {
+            "Who cannot reach you directly does so through these relays. They see that packets pass, and nothing in them."
+                .to_owned()
+        }
+        (Setting::Relay, _) if settings.relay => {
+            "From the next start on this node relays packets for others.".to_owned()
+        }
+        (Setting::Relay, _) => "From the next start on this node relays for nobody.".to_owned(),
+        (Setting::Udp, _) if settings.udp => "From the next start on UDP is used beside TCP.".to_owned(),
+        (Setting::Udp, _) => "From the next start on only TCP is used.".to_owned(),
+    }
+}
+
+/// Being reachable, and serving others.
+fn relay(profile: &Profile, listen: Vec<SocketAddr>, json: bool) -> Result<(), Fault> {
+    let mut settings = profile.settings()?;
+    settings.relay = true;
+    profile.write_settings(&settings)?;
+    if !json {
+        line("Relaying for others. Each of them says, with an address at which this machine is reached:");
+        line(&format!("  peerlink config relays {}@ADDRESS:PORT", profile.peer()?));
+    }
+    up(profile, listen, json)
 }
 
 fn listen(profile: &Profile, after: Option<u64>, from: Option<String>, json: bool) -> Result<(), Fault> {
@@ -462,6 +529,13 @@ fn status(profile: &Profile, json: bool) -> Result<(), Fault> {
     if running {
         line(&format!("Listening on {}", list("listen")));
         line(&format!("Others are told {}", list("reachable")));
+        for relay in value.get("relays").and_then(Value::as_array).cloned().unwrap_or_default() {
+            let state = relay.get("link").map(|link| text(link, "detail")).unwrap_or_default();
+            line(&format!("Relay {}: {state}", text(&relay, "relay")));
+        }
+        if number(&value, "relayed") > 0 {
+            line(&format!("Relayed for others: {} packets", number(&value, "relayed")));
+        }
     } else {
         line("Nothing is running for this profile: start peerlink up to be reachable.");
     }
@@ -496,7 +570,7 @@ fn status(profile: &Profile, json: bool) -> Result<(), Fault> {
 fn up(profile: &Profile, listen: Vec<SocketAddr>, json: bool) -> Result<(), Fault> {
     let chosen = listen.clone();
     if !listen.is_empty() {
-        profile.write_settings(&Settings { v: 1, listen })?;
+        profile.write_settings(&Settings { listen, ..profile.settings()? })?;
     }
     let mut follow = Follow::start(profile, What { quiet: true, ..What::default() })?;
     if let Some(host) = follow.host() {

@@ -167,7 +167,7 @@ fn make(dir: &Path, name: &str) -> Result<Profile, Fault> {
     let profile = Profile { dir: dir.join(name) };
     profile.init()?;
     let listen = vec![(std::net::Ipv4Addr::LOCALHOST, free_port()?).into()];
-    profile.write_settings(&crate::profile::Settings { v: 1, listen })?;
+    profile.write_settings(&crate::profile::Settings::new(listen))?;
     Ok(profile)
 }
 

@@ -60,7 +60,9 @@ pub(crate) fn restore(profile: &Profile, opened: &Opened) -> Result<Node, NotHos
     let secret = profile.identity()?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(Fault::internal)?;
-    let mut restore = Restore::new(Config::default(), &secret, seed);
+    let settings = profile.settings()?;
+    let config = Config { datagrams: settings.udp, relay: settings.relay, ..Config::default() };
+    let mut restore = Restore::new(config, &secret, seed);
     opened.check_heads()?;
     opened.restore(|key, value| restore.record(key, value))?;
     restore.start(crate::clock::node(), WallClock(crate::clock::wall_ms())).map_err(|error| {
@@ -76,7 +78,9 @@ impl Host {
         let node = restore(profile, &opened)?;
         let peer = node.peer();
         let (writer, loader, reader) = opened.split();
-        let mut listen = profile.settings()?.listen;
+        let settings = profile.settings()?;
+        let relays = settings.home_relays()?;
+        let mut listen = settings.listen;
         if !must_listen {
             listen.retain(is_free);
         }
@@ -84,13 +88,15 @@ impl Host {
             Driver::start(node, writer, loader, DriverConfig { listen }).map_err(|error| {
                 Fault::internal(format!("{error}; choose another port: peerlink up --listen ADDR:PORT"))
             })?;
-        let service = Arc::new(Service { peer, handle, reader, hub: Hub::default() });
+        let service =
+            Arc::new(Service { peer, handle, reader, hub: Hub::default(), relays: Mutex::default() });
         let watched = service.clone();
         let events = std::thread::Builder::new()
             .name("events".into())
             .spawn(move || watch(&watched, &events))
             .map_err(Fault::internal)?;
         *running() = Some((service.clone(), socket.clone()));
+        service.use_relays(relays)?;
         let host = Self { service, socket, events: Some(events) };
         host.serve()?;
         Ok(host)

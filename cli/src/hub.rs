@@ -118,6 +118,12 @@ impl Link {
             Event::Connected { remote, path, .. } => {
                 *self = Self { connected: Some((*remote, now)), path: Some(*path), ..Self::default() };
             }
+            Event::RelayChanged { remote, path, up: true, .. } => {
+                *self = Self { connected: Some((*remote, now)), path: Some(*path), ..Self::default() };
+            }
+            Event::RelayChanged { up: false, .. } => {
+                *self = Self { ended: Some((SessionEnd::Lost, now)), ..Self::default() };
+            }
             Event::PathChanged { remote, path, .. } => {
                 let since = self.connected.map_or(now, |(_, since)| since);
                 (self.connected, self.path) = (Some((*remote, since)), Some(*path));
@@ -200,6 +206,7 @@ impl Hub {
             Event::StoreFailed => state.store_failed = true,
             Event::Connected { peer, .. }
             | Event::PathChanged { peer, .. }
+            | Event::RelayChanged { relay: peer, .. }
             | Event::Disconnected { peer, .. }
             | Event::Attempt { peer, .. }
             | Event::NextAttempt { peer, .. } => state.links.entry(*peer).or_default().note(&event),

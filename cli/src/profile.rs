@@ -7,6 +7,8 @@ use crate::fault::{Code, Fault};
 use crate::limits::{SMALL_FILE_BYTES, SOCKET_PATH};
 use peerlink_core::identity::{Identity, IdentitySecret};
 use peerlink_core::ids::PeerId;
+use peerlink_core::limits::RELAYS;
+use peerlink_core::wire::peer_record::Relay;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -27,6 +29,43 @@ pub(crate) struct Profile {
 pub(crate) struct Settings {
     pub(crate) v: u8,
     pub(crate) listen: Vec<SocketAddr>,
+    /// Speak over UDP as well as over TCP.
+    #[serde(default = "yes")]
+    pub(crate) udp: bool,
+    /// Relay packets for others.
+    #[serde(default)]
+    pub(crate) relay: bool,
+    /// The home relays.
+    #[serde(default)]
+    pub(crate) relays: Vec<String>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl Settings {
+    pub(crate) const fn new(listen: Vec<SocketAddr>) -> Self {
+        Self { v: 1, listen, udp: true, relay: false, relays: Vec::new() }
+    }
+
+    pub(crate) fn home_relays(&self) -> Result<Vec<Relay>, Fault> {
+        parse_relays(&self.relays.join(","))
+    }
+}
+
+/// Relays as a person writes them: `PEER@ADDRESS:PORT`, with commas between several; `none` is none.
+pub(crate) fn parse_relays(text: &str) -> Result<Vec<Relay>, Fault> {
+    if text == "none" {
+        return Ok(Vec::new());
+    }
+    let relays: Result<Vec<Relay>, _> =
+        text.split(',').map(str::trim).filter(|relay| !relay.is_empty()).map(str::parse).collect();
+    let relays = relays.map_err(|error| Fault::usage(format!("{error}")))?;
+    if relays.len() > RELAYS {
+        return Err(Fault::usage(format!("at most {RELAYS} relays")));
+    }
+    Ok(relays)
 }
 
 impl Profile {
@@ -99,7 +138,7 @@ impl Profile {
         }
         let settings = self.dir.join("settings.json");
         if !settings.exists() {
-            let first = Settings { v: 1, listen: default_listen() };
+            let first = Settings::new(default_listen());
             create_private(&settings, &serde_json::to_vec(&first).map_err(Fault::internal)?)?;
         }
         Ok(new)

@@ -69,6 +69,9 @@ pub(crate) enum Request {
     Config {
         #[serde(default)]
         expire: Option<String>,
+        /// The home relays from now on.
+        #[serde(default)]
+        relays: Option<String>,
     },
     Nickname {
         nickname: Option<String>,

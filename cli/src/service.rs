@@ -13,11 +13,13 @@ use peerlink_core::ids::{CallerId, MessageRef, Name, PeerId};
 use peerlink_core::record::{ContactState, Dropped, Kind};
 use peerlink_core::ticket::{Ticket, TicketSecret};
 use peerlink_core::time::WallClock;
+use peerlink_core::wire::peer_record::Relay;
 use peerlink_drivers::Handle;
 use peerlink_storage::{ContactInfo, Message, ReadError, Reader, State};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 impl From<ReadError> for Fault {
@@ -31,6 +33,7 @@ pub(crate) struct Service {
     pub(crate) handle: Handle,
     pub(crate) reader: Reader,
     pub(crate) hub: Hub,
+    pub(crate) relays: Mutex<Vec<Relay>>,
 }
 
 /// A subscription that ends with its scope.
@@ -114,7 +117,7 @@ impl Service {
             Request::History { contact, last } => self.history(&contact, last),
             Request::Cancel { contact, message } => self.cancel(&contact, message.as_deref()),
             Request::Delete { contact, message } => self.delete(&contact, message.as_deref()),
-            Request::Config { expire } => self.config(expire.as_deref()),
+            Request::Config { expire, relays } => self.config(expire.as_deref(), relays.as_deref()),
             Request::Status => self.status(),
             Request::Nickname { nickname } => {
                 let nickname = nickname.as_deref().map(parse_name).transpose()?;
@@ -157,7 +160,21 @@ impl Service {
         Ok(json!({}))
     }
 
-    fn config(&self, expire: Option<&str>) -> Result<Value, Fault> {
+    /// These are the home relays from now on.
+    pub(crate) fn use_relays(&self, relays: Vec<Relay>) -> Result<(), Fault> {
+        self.command(Command::UseRelays { relays: List::of(relays.clone()) })?;
+        *self.relays.lock().unwrap_or_else(PoisonError::into_inner) = relays;
+        Ok(())
+    }
+
+    fn home_relays(&self) -> Vec<Relay> {
+        self.relays.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn config(&self, expire: Option<&str>, relays: Option<&str>) -> Result<Value, Fault> {
+        if let Some(relays) = relays {
+            self.use_relays(crate::profile::parse_relays(relays)?)?;
+        }
         if let Some(expire) = expire {
             self.profile_change(Command::SetExpire { after: crate::span::parse_or_never(expire)? })?;
         }
@@ -265,7 +282,8 @@ impl Service {
             nickname: profile.nickname,
             expires,
             addresses: List::of(addresses),
-            relays: List::new(),
+            // One is enough to begin, and a ticket should be short.
+            relays: List::of(self.home_relays().into_iter().take(1)),
         };
         Ok(json!({ "ticket": ticket.to_string(), "expires_ms": expires.0, "addresses": &*ticket.addresses }))
     }
@@ -534,6 +552,12 @@ impl Service {
             "ready": self.hub.is_ready(),
             "listen": listen,
             "reachable": reachable,
+            "relays": self.home_relays().iter().map(|relay| json!({
+                "relay": relay.to_string(),
+                "link": self.hub.link(&relay.peer).json(),
+            })).collect::<Vec<_>>(),
+            "relayed": stats.forwarded,
+            "not_relayed": stats.not_forwarded,
             "contacts": contacts.iter().map(|info| self.contact_json(info)).collect::<Vec<_>>(),
             "turned_away": {
                 "not_for_us": stats.rejected_not_for_us,

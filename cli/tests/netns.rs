@@ -12,36 +12,73 @@ fn ip(args: &str) -> Option<Output> {
     Command::new("ip").args(args.split(' ')).output().ok()
 }
 
-/// Two namespaces and the cable; gone when dropped.
+/// Namespaces and the cables between them; gone when dropped.
 struct Lab {
-    names: [String; 2],
+    names: Vec<String>,
+    who: &'static [&'static str],
     dir: PathBuf,
-    running: [Option<Child>; 2],
+    running: Vec<Option<Child>>,
 }
 
 impl Lab {
-    fn new() -> Option<Self> {
-        let tag = std::process::id();
-        let names = [format!("plt{tag}a"), format!("plt{tag}b")];
-        let dir = std::env::temp_dir().join(format!("plt{tag}"));
-        let lab = Self { names, dir, running: [None, None] };
-        let [a, b] = &lab.names;
-        let steps = [
-            format!("netns add {a}"),
-            format!("netns add {b}"),
-            format!("link add {a} type veth peer name {b}"),
-            format!("link set {a} netns {a}"),
-            format!("link set {b} netns {b}"),
-            format!("-n {a} addr add 10.77.0.1/24 dev {a}"),
-            format!("-n {b} addr add 10.77.0.2/24 dev {b}"),
-            format!("-n {a} link set {a} up"),
-            format!("-n {b} link set {b} up"),
-        ];
-        steps.iter().all(|step| ip(step).is_some_and(|output| output.status.success())).then_some(lab)
+    /// A machine for each of these people. `cables` are commands of `ip`, given the names of the namespaces.
+    fn new(
+        tag: &str,
+        who: &'static [&'static str],
+        cables: impl Fn(&[String]) -> Vec<String>,
+    ) -> Option<Self> {
+        let tag = format!("p{tag}{}", std::process::id());
+        let names: Vec<String> = (0..who.len()).map(|at| format!("{tag}{}", ['a', 'b', 'r'][at])).collect();
+        let dir = std::env::temp_dir().join(&tag);
+        let running = names.iter().map(|_| None).collect();
+        let lab = Self { names, who, dir, running };
+        let made = lab.names.iter().map(|name| format!("netns add {name}"));
+        let lo = lab.names.iter().map(|name| format!("-n {name} link set lo up"));
+        let steps = made.chain(lo).chain(cables(&lab.names));
+        let done = |step: String| ip(&step).is_some_and(|output| output.status.success());
+        steps.into_iter().all(done).then_some(lab)
+    }
+
+    /// Two, with a cable between them.
+    fn two() -> Option<Self> {
+        Self::new("t", &["alice", "bob"], |names| {
+            let (a, b) = (&names[0], &names[1]);
+            vec![
+                format!("link add {a} type veth peer name {b}"),
+                format!("link set {a} netns {a}"),
+                format!("link set {b} netns {b}"),
+                format!("-n {a} addr add 10.77.0.1/24 dev {a}"),
+                format!("-n {b} addr add 10.77.0.2/24 dev {b}"),
+                format!("-n {a} link set {a} up"),
+                format!("-n {b} link set {b} up"),
+            ]
+        })
+    }
+
+    /// Two that have no way to each other, and a third that both reach.
+    fn two_and_a_relay() -> Option<Self> {
+        Self::new("r", &["alice", "bob", "relay"], |names| {
+            let r = &names[2];
+            let mut steps = Vec::new();
+            for (at, name) in names[..2].iter().enumerate() {
+                let at = at + 1;
+                steps.extend([
+                    format!("link add {name} type veth peer name {name}r"),
+                    format!("link set {name} netns {name}"),
+                    format!("link set {name}r netns {r}"),
+                    format!("-n {name} addr add 10.78.{at}.2/24 dev {name}"),
+                    format!("-n {r} addr add 10.78.{at}.1/24 dev {name}r"),
+                    format!("-n {name} link set {name} up"),
+                    format!("-n {r} link set {name}r up"),
+                    format!("-n {name} route add default via 10.78.{at}.1"),
+                ]);
+            }
+            steps
+        })
     }
 
     fn profile(&self, side: usize) -> PathBuf {
-        self.dir.join(["alice", "bob"][side])
+        self.dir.join(self.who[side])
     }
 
     fn command(&self, side: usize, args: &[&str]) -> Command {
@@ -60,7 +97,11 @@ impl Lab {
     }
 
     fn up(&mut self, side: usize) {
-        let child = self.command(side, &["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        self.start(side, &["up"]);
+    }
+
+    fn start(&mut self, side: usize, args: &[&str]) {
+        let child = self.command(side, args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         self.running[side] = Some(child);
         until("the node runs", || self.run(side, &["status"]).1.contains("Listening on"));
     }
@@ -113,7 +154,7 @@ fn make(lab: &Lab, side: usize, name: &str) {
 
 #[test]
 fn two_machines_talk_through_a_kill_and_a_changed_address() {
-    let Some(mut lab) = Lab::new() else {
+    let Some(mut lab) = Lab::two() else {
         println!("SKIPPED: network namespaces cannot be made here");
         return;
     };
@@ -149,5 +190,49 @@ fn two_machines_talk_through_a_kill_and_a_changed_address() {
     assert_eq!(lab.run(0, &["send", "Bob", "found you", "--timeout", "60"]), (0, "delivered\n".into()));
     let (alice, bob) = (lab.history(0, "Bob"), lab.history(1, "Alice"));
     assert_eq!(alice.len(), 12);
+    assert_eq!(alice, bob);
+}
+
+#[test]
+fn two_machines_without_a_way_to_each_other_talk_through_a_third() {
+    let Some(mut lab) = Lab::two_and_a_relay() else {
+        println!("SKIPPED: network namespaces cannot be made here");
+        return;
+    };
+    println!("RAN in namespaces {:?}", lab.names);
+    for (side, name) in ["Alice", "Bob", "Relay"].into_iter().enumerate() {
+        make(&lab, side, name);
+    }
+    let (_, id) = lab.run(2, &["id", "--json"]);
+    let id: Value = serde_json::from_str(id.lines().last().unwrap()).unwrap();
+    lab.start(2, &["relay", "--listen", "0.0.0.0:7777"]);
+    // Each knows the relay by an address of its own network.
+    for side in 0..2 {
+        let relay = format!("{}@10.78.{}.1:7777", id["peer"].as_str().unwrap(), side + 1);
+        let (code, said) = lab.run(side, &["config", "relays", &relay]);
+        assert_eq!(code, 0, "{said}");
+        lab.up(side);
+        until("the relay serves", || lab.run(side, &["status"]).1.contains("7777: connected to"));
+    }
+    let (code, ticket) = lab.run(0, &["invite", "--json"]);
+    assert_eq!(code, 0, "{ticket}");
+    let ticket: Value = serde_json::from_str(ticket.lines().next().unwrap()).unwrap();
+    let (code, said) = lab.run(1, &["add", ticket["ticket"].as_str().unwrap(), "--timeout", "60"]);
+    assert_eq!(code, 0, "{said}");
+    for n in 0..5 {
+        assert_eq!(lab.run(0, &["send", "Bob", &format!("from Alice {n}")]), (0, "delivered\n".into()));
+        assert_eq!(lab.run(1, &["send", "Ali", &format!("from Bob {n}")]), (0, "delivered\n".into()));
+    }
+    assert!(lab.run(0, &["status"]).1.contains("connected through the relay at 10.78.1.1:7777"));
+    // The relay dies and comes back; what was written meanwhile arrives, once.
+    lab.kill(2);
+    let (code, said) = lab.run(0, &["send", "Bob", "while the relay is away", "--timeout", "1"]);
+    assert_eq!(code, 4, "{said}");
+    lab.start(2, &["relay"]);
+    until("delivered", || {
+        lab.run(0, &["status"]).1.lines().any(|line| line.contains("Bob") && !line.contains("queued"))
+    });
+    let (alice, bob) = (lab.history(0, "Bob"), lab.history(1, "Alice"));
+    assert_eq!(alice.len(), 11);
     assert_eq!(alice, bob);
 }

@@ -379,6 +379,13 @@ pub enum Event {
         path: PathKind,
         initiator: bool,
     },
+    /// A relay serves this node, or does not any more.
+    RelayChanged {
+        relay: PeerId,
+        remote: SocketAddr,
+        path: PathKind,
+        up: bool,
+    },
     /// The packets of a session go another way now.
     PathChanged {
         peer: PeerId,

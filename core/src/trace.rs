@@ -363,6 +363,7 @@ lines!(Event {
     "contact_changed" = ContactChanged { peer, change },
     "profile_changed" = ProfileChanged,
     "connected" = Connected { peer, remote, path, initiator },
+    "relay_changed" = RelayChanged { relay, remote, path, up },
     "path_changed" = PathChanged { peer, remote, path },
     "disconnected" = Disconnected { peer, why },
     "attempt" = Attempt { peer, remote, path, outcome },

@@ -217,7 +217,7 @@ impl Vias {
         outcome: AttemptOutcome,
         close: bool,
     ) {
-        let Some((id, ..)) = about(links, stream) else { return };
+        let Some((id, remote, path)) = about(links, stream) else { return };
         let stood = self.map.get(&id).is_some_and(|via| via.link == Some(stream) && via.up);
         if !stood {
             self.attempt_over(cx, links, stream, outcome);
@@ -229,6 +229,9 @@ impl Vias {
         }
         let Some(via) = self.map.get_mut(&id).filter(|via| via.link == Some(stream)) else { return };
         (via.link, via.up) = (None, false);
+        if stood {
+            cx.event(Event::RelayChanged { relay: id, remote, path, up: false });
+        }
         via.dial.fell(cx.now, 0);
         let wait = if stood { via.dial.wait_after_break(&mut cx.rng) } else { via.dial.wait(&mut cx.rng) };
         cx.timer(Timer::Relay(id), wait);
@@ -278,6 +281,7 @@ impl Vias {
         if !core::mem::replace(&mut via.up, true) {
             via.dial.stands(cx.now, 0);
             cx.event(Event::Attempt { peer: id, remote, path, outcome: AttemptOutcome::Connected });
+            cx.event(Event::RelayChanged { relay: id, remote, path, up: true });
             if !via.home {
                 cx.timer(Timer::Relay(id), RELAY_IDLE);
             }

@@ -319,6 +319,7 @@ impl World {
             | Event::ProfileChanged
             | Event::Connected { .. }
             | Event::PathChanged { .. }
+            | Event::RelayChanged { .. }
             | Event::Attempt { .. }
             | Event::NextAttempt { .. }
             | Event::Rejected { .. }

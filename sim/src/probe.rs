@@ -154,6 +154,7 @@ impl Met {
             | Event::ProfileChanged
             | Event::Connected { .. }
             | Event::PathChanged { .. }
+            | Event::RelayChanged { .. }
             | Event::NextAttempt { .. }
             | Event::StoreFailed => return,
         };

@@ -19,7 +19,7 @@ use crate::record::{ContactState, Conversation, Key, Place, Record as _, Table};
 use crate::wire::Malformed;
 use crate::wire::entry::Author;
 use crate::wire::frame::{CloseReason, Frame, Frames, Have};
-use crate::wire::peer_record::PeerRecord;
+use crate::wire::peer_record::{PeerRecord, Relay};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::net::SocketAddr;
@@ -561,7 +561,8 @@ fn got_record(
     }
     peer.contact.record_seq = record.seq;
     peer.contact.record_addresses = List::of(dialable(&record.addresses, remote));
-    peer.contact.relays = record.relays.clone();
+    let may_dial = |relay: &&Relay| dialable(&[relay.address], remote).next().is_some();
+    peer.contact.relays = List::of(record.relays.iter().filter(may_dial).copied());
     peer.contact.record = Bytes::copy_from_slice(signed);
     cx.put(&Key::Contact(id), peer.contact.encode());
     cx.promise_event(Event::ContactChanged { peer: id, change: ContactChange::Record });

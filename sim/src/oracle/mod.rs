@@ -474,6 +474,7 @@ impl Oracle {
             | Event::ProfileChanged
             | Event::Connected { .. }
             | Event::PathChanged { .. }
+            | Event::RelayChanged { .. }
             | Event::Disconnected { .. }
             | Event::Attempt { .. }
             | Event::NextAttempt { .. }
