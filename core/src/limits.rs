@@ -170,6 +170,9 @@ pub const FORWARD_BURST: u32 = 4 * 1024 * 1024;
 /// The same through a queue for somebody who is no contact yet.
 pub const KNOCK_RATE: u32 = 16 * 1024;
 pub const KNOCK_BURST: u32 = 128 * 1024;
+/// Requests for the own address (STUN) that a relay answers: in a second, and at once.
+pub const STUN_RATE: u32 = 1_000;
+pub const STUN_BURST: u32 = 2_000;
 
 // --- queues ------------------------------------------------------------------------------------------------------
 

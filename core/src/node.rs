@@ -16,6 +16,7 @@ use crate::session::Keys;
 use crate::time::Instant;
 use crate::via::{Came, Vias};
 use crate::wire::handshake::WANTS_RELAY;
+use crate::wire::stun::is_stun;
 use alloc::vec::Vec;
 
 /// What differs between installations beside their secrets.
@@ -165,6 +166,9 @@ impl Node {
                     StreamEnd::Local => SessionEnd::Local,
                 };
                 self.over(stream, AttemptOutcome::HandshakeFailed, end, false);
+            }
+            Input::Datagram { remote, bytes } if is_stun(bytes) && self.cx.datagrams => {
+                self.relaying.stun(&mut self.cx, remote, bytes);
             }
             Input::Datagram { remote, bytes } if self.cx.datagrams => self.packet(Place::Udp(remote), bytes),
             Input::Datagram { .. } => {}

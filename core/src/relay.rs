@@ -1,23 +1,29 @@
 //! Relaying for others: packets between clients that this node serves, never seeing inside.
 //!
+//! It also tells anybody from where his packets come, as any STUN server does.
+//!
 //! A client is a pseudonym. It opens queues under numbers that say nothing; whoever knows such a number may send there,
 //! and gets answers back through a port that exists for the two of them alone. Nothing is stored. What a client does not
 //! take in time is lost like any packet, oldest sender's turn first: each sender has a short queue of its own, and they
 //! are served in turns.
 
+use crate::api::Output;
 use crate::bounded::Queue;
 use crate::bucket::Bucket;
 use crate::cx::Cx;
 use crate::ids::{PeerId, QueueId, StreamId};
 use crate::limits::{
     BACK_PORTS, CLIENTS, FORWARD_BURST, FORWARD_RATE, FORWARDED, FORWARDERS, KNOCK_BURST, KNOCK_RATE,
-    PACKET_BYTES, PLAINTEXT_BYTES, QUEUES, RECORD_FRAMES,
+    PACKET_BYTES, PLAINTEXT_BYTES, QUEUES, RECORD_FRAMES, STUN_BURST, STUN_RATE,
 };
 use crate::links::{Links, Role};
 use crate::wire::Malformed;
 use crate::wire::frame::{CloseReason, Frame, Frames, NotRelayed, OpenQueue, Port, Undelivered};
+use crate::wire::stun::{Change, Failure, Message, Success};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use bytes::Bytes;
+use core::net::SocketAddr;
 
 #[derive(Debug)]
 struct Client {
@@ -124,11 +130,38 @@ pub(crate) struct Relaying {
     on: bool,
     clients: BTreeMap<PeerId, Client>,
     queues: BTreeMap<QueueId, Opened>,
+    answers: Option<Bucket>,
 }
 
 impl Relaying {
     pub(crate) const fn new(on: bool) -> Self {
-        Self { on, clients: BTreeMap::new(), queues: BTreeMap::new() }
+        Self { on, clients: BTreeMap::new(), queues: BTreeMap::new(), answers: None }
+    }
+
+    /// Somebody asks from where his packets come (STUN, RFC 8489): any client of that protocol may. The answer is not longer
+    /// than the question, or has nothing in it but the address.
+    pub(crate) fn stun(&mut self, cx: &mut Cx, remote: SocketAddr, datagram: &[u8]) {
+        if !self.on {
+            return;
+        }
+        let Ok(Message::Request(request)) = Message::decode(datagram) else { return };
+        let now = cx.now;
+        if !self.answers.get_or_insert_with(|| Bucket::new(now, STUN_RATE, STUN_BURST)).take(now, 1) {
+            cx.stats.not_forwarded += 1;
+            return;
+        }
+        let mut out = Vec::new();
+        if let Some(failure) = Failure::unknown_attributes(&request) {
+            failure.encode(&mut out);
+        } else if request.change != Change::default() {
+            Failure::cannot_change(&request).encode(&mut out);
+        } else {
+            let mapped = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+            let success = Success { transaction: request.transaction, mapped, other: None, origin: None };
+            success.encode(&mut out, datagram.len());
+        }
+        cx.stats.datagrams_sent += 1;
+        cx.out.push_back(Output::Datagram { remote, ttl: None, bytes: Bytes::from(out) });
     }
 
     /// Somebody asks to be served.

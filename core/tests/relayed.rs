@@ -3,8 +3,10 @@
 mod pair;
 
 use pair::{ALICE, BOB, Pair, RELAY};
-use peerlink_core::api::{Event, PathKind};
+use peerlink_core::api::{Event, Input, PathKind};
 use peerlink_core::time::Duration;
+use peerlink_core::wire::stun::{Message, Request};
+use std::net::SocketAddr;
 
 fn texts(from: u32, to: u32) -> Vec<String> {
     (from..to).map(|n| format!("message {n}")).collect()
@@ -92,4 +94,29 @@ fn a_relay_that_dies_and_comes_back_loses_nothing() {
     pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 20 && pair.delivered(BOB) == 10);
     assert_eq!(pair.received(BOB), texts(0, 20));
     assert_eq!(pair.history(ALICE), pair.history(BOB));
+}
+
+#[test]
+fn a_relay_tells_anybody_where_he_is_and_others_tell_nobody() {
+    let mut pair = Pair::met_through_a_relay(5, |_| {});
+    let client: SocketAddr = "192.0.2.9:3333".parse().unwrap();
+    let mut request = Vec::new();
+    Request { transaction: [7; 12], ..Request::default() }.encode(&mut request, 0);
+    for side in [RELAY, ALICE] {
+        pair.handle(side, Input::Datagram { remote: client, bytes: &request });
+        pair.settle();
+    }
+    let answers: Vec<_> = pair.air.log.iter().filter(|(_, _, to, _)| *to == client).collect();
+    assert_eq!(answers.len(), 1, "from the relay alone");
+    let (_, from, _, answer) = answers[0];
+    assert_eq!(*from, pair.relay().address);
+    let Ok(Message::Success(success)) = Message::decode(answer) else { panic!("{answer:?}") };
+    assert_eq!((success.mapped, success.transaction), (client, [7; 12]));
+    // Whoever asks without end, perhaps in another's name, is not answered without end.
+    for _ in 0..10_000 {
+        pair.handle(RELAY, Input::Datagram { remote: client, bytes: &request });
+    }
+    pair.settle();
+    let answers = pair.air.log.iter().filter(|(_, _, to, _)| *to == client).count();
+    assert!(answers < 2_100, "{answers}");
 }
