@@ -9,6 +9,7 @@ use crate::cx::{Asked, Cx, Promise, Removal};
 use crate::ids::{FeedNo, MessageRef, PeerId};
 use crate::limits::PAGE_BYTES;
 use crate::peers::{Erasing, Peer, Peers};
+use crate::planted::planted;
 use crate::record::{Dropped, Entry, Erase, Key, OrderKey, Record as _};
 use bytes::Bytes;
 
@@ -163,7 +164,7 @@ impl Peer {
         let Some((feed, mine)) = erasing.feeds.first().copied() else { return };
         for (seq, entry) in entries(page) {
             erasing.next = seq.saturating_add(1);
-            if erasing.upto.covers(mine, &entry) {
+            if erasing.upto.covers(mine, &entry) || planted!(cx, DeletedTooMuch) {
                 self.erase_entry(cx, feed, mine, seq, entry);
             }
         }
@@ -196,7 +197,9 @@ impl Peer {
             if entry.dropped.is_none() {
                 self.outgoing.drop_body(cx, feed, seq, entry, Dropped::Cancelled { settled: false });
             }
-        } else if self.outgoing.is_last(feed, seq) || self.inbox.is_last(feed, seq) {
+        } else if (self.outgoing.is_last(feed, seq) || self.inbox.is_last(feed, seq))
+            && !planted!(cx, HeadDeleted)
+        {
             // The last header proves the whole feed to who lost it.
             let kept =
                 Entry { body: Bytes::new(), dropped: entry.dropped.or(Some(Dropped::Deleted)), ..entry };

@@ -456,7 +456,7 @@ impl Outgoing {
             return false;
         }
         self.seen_version = Some((have.holder, have.version));
-        self.credit = have.credit;
+        self.credit = if planted!(cx, CreditIgnored) { u32::MAX } else { have.credit };
         self.close(cx, have);
         self.note_unknown(have);
         let unread = self.current.feed().acked == 0;

@@ -43,13 +43,23 @@ pub enum Planted {
     EpochsWithoutEnd,
     /// What is proven to be delivered expires all the same.
     ExpiredThoughDelivered,
+    /// More is offered than the peer takes.
+    CreditIgnored,
+    /// Taken back for certain, although the peer has not said what it has.
+    TakenBackUnheard,
+    /// What is taken back leaves no header.
+    TombstoneForgotten,
+    /// The header goes that proves a feed to who lost it.
+    HeadDeleted,
+    /// A conversation that is deleted takes what came later with it.
+    DeletedTooMuch,
     /// What was to expire is not looked for after a start.
     ExpiryForgotten,
 }
 
 #[cfg(peerlink_planted)]
 impl Planted {
-    pub const ALL: [(&'static str, Self); 31] = [
+    pub const ALL: [(&'static str, Self); 36] = [
         ("ack-before-durable", Self::AckBeforeDurable),
         ("dedup-off", Self::DedupOff),
         ("lost-ack-never-repaired", Self::LostAckNeverRepaired),
@@ -80,6 +90,11 @@ impl Planted {
         ("restored-shown-as-new", Self::RestoredShownAsNew),
         ("epochs-without-end", Self::EpochsWithoutEnd),
         ("expired-though-delivered", Self::ExpiredThoughDelivered),
+        ("credit-ignored", Self::CreditIgnored),
+        ("taken-back-unheard", Self::TakenBackUnheard),
+        ("tombstone-forgotten", Self::TombstoneForgotten),
+        ("head-deleted", Self::HeadDeleted),
+        ("deleted-too-much", Self::DeletedTooMuch),
         ("expiry-forgotten", Self::ExpiryForgotten),
     ];
 

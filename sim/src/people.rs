@@ -340,7 +340,14 @@ impl World {
                 let name = self.hosts[index].name();
                 let other = self.hosts.iter().position(|host| host.peer == peer).unwrap_or(index);
                 // A peer is asked to answer only for what it said: what was altered on the way must not get that far.
-                let check = if self.is_attacked(index, other) { Check::Authentic } else { Check::Contract };
+                let check = if what.contains("credit") {
+                    // What its recipient has no room for was not to be sent.
+                    Check::Bounded
+                } else if self.is_attacked(index, other) {
+                    Check::Authentic
+                } else {
+                    Check::Contract
+                };
                 self.fail(check, format!("{name} calls an honest peer misbehaved: {what}"));
             }
             Event::Misbehaved { .. } => {}

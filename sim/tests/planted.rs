@@ -47,6 +47,12 @@ fn checks(bug: Planted) -> &'static [Check] {
         Planted::RollbackOvertaken => &[Check::Liveness],
         // What one wrote oneself is shown as new, and as the other's.
         Planted::RestoredShownAsNew => &[Check::ExactlyOnce, Check::Authentic],
+        // More is on its way than the recipient has room for.
+        Planted::CreditIgnored => &[Check::Bounded],
+        Planted::TakenBackUnheard => &[Check::EvidenceGrows],
+        Planted::TombstoneForgotten | Planted::HeadDeleted => &[Check::SenderKeeps],
+        // What nobody wished away is gone, in no history, or counted as taken back.
+        Planted::DeletedTooMuch => &[Check::SenderKeeps, Check::NothingHidden, Check::EvidenceGrows],
         Planted::EpochsWithoutEnd => &[Check::Bounded],
     }
 }

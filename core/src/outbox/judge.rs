@@ -201,7 +201,7 @@ impl Outbox {
         self.flight_cost -= freed;
         self.overtaken.retain(|body| !held(body.seq));
         self.withheld.retain(|seq| !held(*seq));
-        self.credit = have.credit;
+        self.credit = if planted!(cx, CreditIgnored) { u32::MAX } else { have.credit };
         let regressed = upto < self.base;
         self.base = upto;
         self.skip = skip;

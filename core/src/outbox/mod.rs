@@ -586,6 +586,7 @@ impl Outbox {
     /// follow each other.
     pub(crate) fn settle_withdrawn(&mut self, cx: &mut Cx) {
         let heard = self.heard && self.held_have.is_none();
+        let heard = heard || planted!(cx, TakenBackUnheard);
         if !heard || self.settling.is_some() || self.settle_cursor().is_none() {
             return;
         }
@@ -687,7 +688,11 @@ impl Outbox {
         // What was taken back before is as certain as it was.
         let before = entry.dropped.filter(|before| before.is_withdrawn() && why.is_withdrawn());
         entry.dropped = before.or(Some(why));
-        cx.put(&Key::Entry { feed: self.no, seq }, entry.encode());
+        if planted!(cx, TombstoneForgotten) {
+            cx.delete(&Key::Entry { feed: self.no, seq });
+        } else {
+            cx.put(&Key::Entry { feed: self.no, seq }, entry.encode());
+        }
         self.unexpire(cx, seq, entry.expires);
         if why == Dropped::Deleted {
             cx.delete(&Key::Order(self.order(seq, entry.lamport)));
