@@ -180,7 +180,7 @@ fn free_port() -> Result<u16, Fault> {
 fn play(dir: &Path, json: bool) -> Result<(), Fault> {
     let (alice, bob) = (make(dir, "alice")?, make(dir, "bob")?);
     let mut story = Story { began: crate::clock::monotonic(), alice: alice.clone(), sent: 0, json };
-    story.tell("Two people, two processes, two disks, TCP between them.");
+    story.tell("Two people, two processes, two disks, a network between them.");
     let alice_runs = Running::start(&alice)?;
     let bob_runs = Running::start(&bob)?;
     for (profile, name) in [(&alice, "Alice"), (&bob, "Bob")] {

@@ -215,7 +215,7 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Head start of one address of a peer over the next (RFC 8305, section 5).
 pub const DIAL_STAGGER: Duration = Duration::from_millis(250);
-/// Head start of datagrams over a stream to the same address.
+/// Head start of a stream over datagrams to the same address, or the other way round.
 pub const TWIN_STAGGER: Duration = Duration::from_millis(50);
 /// What is offered and unanswered for three round trips, and at least this long, sends a ping; so long again without
 /// an answer ends the session.

@@ -10,7 +10,7 @@ use crate::cx::{Cx, Timer};
 use crate::ids::{PeerId, QueueId, StreamId};
 use crate::limits::{PACKET_BYTES, PLAINTEXT_BYTES, RECORD_FRAMES, RELAY_IDLE, RELAYS, RELAYS_USED};
 use crate::links::{Link, Links};
-use crate::path::dial::Dial;
+use crate::path::dial::{Datagrams, Dial};
 use crate::session::Keys;
 use crate::time::Instant;
 use crate::wire::Malformed;
@@ -137,7 +137,8 @@ impl Vias {
             return;
         };
         if !self.stopping {
-            via.dial.race(via.addresses.iter().copied(), cx.datagrams);
+            let datagrams = if cx.datagrams { Datagrams::First } else { Datagrams::None };
+            via.dial.race(via.addresses.iter().copied(), datagrams);
             self.dial_next(cx, links, id);
         }
     }
@@ -261,7 +262,12 @@ impl Vias {
                     came.push(Came::Packet { from, packet: packet.to_vec() });
                 }
                 Ok(Frame::Undelivered(undelivered)) => came.push(Came::Nobody(undelivered.to)),
-                Ok(Frame::Observed(address)) => came.push(Came::Observed(address)),
+                // From where a stream comes says nothing about datagrams.
+                Ok(Frame::Observed(address)) => {
+                    if path == PathKind::Datagram {
+                        came.push(Came::Observed(address));
+                    }
+                }
                 Ok(Frame::Ping(nonce)) => {
                     if let Some(link) = links.get_mut(stream) {
                         link.session.got_ping(nonce);

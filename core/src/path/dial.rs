@@ -1,4 +1,4 @@
-//! Direct paths: the addresses of one peer raced, by datagrams and by streams, with a head start each (RFC 8305), then a
+//! Direct paths: the addresses of one peer raced, by streams and by datagrams, with a head start each (RFC 8305), then a
 //! backoff, then again.
 
 use crate::api::PathKind;
@@ -19,13 +19,24 @@ enum Phase {
     Racing,
 }
 
+/// How an address is tried by datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Datagrams {
+    None,
+    /// To people: where a stream gets through it costs fewer calls of the system for each message, and the kernel looks
+    /// after it.
+    Second,
+    /// To relays: they see then from where our datagrams come.
+    First,
+}
+
 #[derive(Debug)]
 pub(crate) struct Dial {
     phase: Phase,
     left: List<(PathKind, SocketAddr), { 4 * ADDRESSES }>,
     running: List<StreamId, PARALLEL_DIALS>,
-    /// Each address is tried by datagrams first, then by a stream.
-    twins: bool,
+    /// What each address is tried by after the other.
+    second: Option<PathKind>,
     backoff: Backoff,
     /// Since when sessions have stood without a break, and how much was acknowledged by then.
     stands: Option<(Instant, u64)>,
@@ -39,7 +50,7 @@ impl Dial {
             phase: Phase::Idle,
             left: List::new(),
             running: List::new(),
-            twins: false,
+            second: None,
             backoff: Backoff::default(),
             stands: None,
             proven: false,
@@ -56,19 +67,27 @@ impl Dial {
     }
 
     /// Begins a race over these addresses, in order, each once.
-    pub(crate) fn race(&mut self, addresses: impl IntoIterator<Item = SocketAddr>, datagrams: bool) {
+    pub(crate) fn race(&mut self, addresses: impl IntoIterator<Item = SocketAddr>, datagrams: Datagrams) {
         self.left.clear();
         for address in addresses {
             if self.left.iter().any(|(_, known)| *known == address) {
                 continue;
             }
-            // More than fit were never stored.
-            if datagrams {
-                let _surplus = self.left.push((PathKind::Datagram, address));
+            let order: &[PathKind] = match datagrams {
+                Datagrams::None => &[PathKind::Stream],
+                Datagrams::Second => &[PathKind::Stream, PathKind::Datagram],
+                Datagrams::First => &[PathKind::Datagram, PathKind::Stream],
+            };
+            for path in order {
+                // More than fit were never stored.
+                let _surplus = self.left.push((*path, address));
             }
-            let _surplus = self.left.push((PathKind::Stream, address));
         }
-        self.twins = datagrams;
+        self.second = match datagrams {
+            Datagrams::None => None,
+            Datagrams::Second => Some(PathKind::Datagram),
+            Datagrams::First => Some(PathKind::Stream),
+        };
         self.phase = Phase::Racing;
     }
 
@@ -83,8 +102,7 @@ impl Dial {
     /// The head start over the attempt that comes next, if there is one: short over the other way to the same address.
     pub(crate) fn stagger(&self) -> Option<Duration> {
         let (path, _) = self.left.first().filter(|_| self.phase == Phase::Racing)?;
-        let other = *path == PathKind::Stream && self.twins;
-        Some(if other { TWIN_STAGGER } else { DIAL_STAGGER })
+        Some(if self.second == Some(*path) { TWIN_STAGGER } else { DIAL_STAGGER })
     }
 
     pub(crate) fn started(&mut self, stream: StreamId) {
@@ -236,7 +254,7 @@ mod tests {
     fn a_race_tries_every_address_once_and_then_waits() {
         let addresses = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.1:1"].map(|text| text.parse().unwrap());
         let (mut dial, mut rng) = (Dial::new(), Rng::from_seed([1; 32]));
-        dial.race(addresses, false);
+        dial.race(addresses, Datagrams::None);
         assert_eq!(dial.next(), Some((PathKind::Stream, addresses[0])));
         dial.started(StreamId(2));
         assert_eq!(dial.next(), Some((PathKind::Stream, addresses[1])));

@@ -6,6 +6,7 @@ use crate::cx::{Cx, Timer};
 use crate::ids::{InviteId, PeerId, QueueId, StreamId};
 use crate::links::Links;
 use crate::path::channel::Place;
+use crate::path::dial::Datagrams;
 use crate::record::{ContactState, Invite};
 use crate::ticket::{TicketSecret, knock_queue};
 use crate::wire::frame::Port;
@@ -57,7 +58,7 @@ impl Peers {
             return;
         }
         let addresses: Vec<SocketAddr> = peer.addresses().collect();
-        peer.dial.race(addresses, cx.datagrams);
+        peer.dial.race(addresses, if cx.datagrams { Datagrams::Second } else { Datagrams::None });
         cx.through.extend(peer.contact.relays.iter().map(|relay| (id, *relay)));
         self.dial_next(cx, links, id);
     }
