@@ -324,17 +324,7 @@ impl World {
             | Event::NextAttempt { .. }
             | Event::Rejected { .. }
             | Event::StoreFailed => {}
-            Event::Disconnected { peer, why: SessionEnd::Misbehaved } => {
-                let other = self.hosts.iter().position(|host| host.peer == peer).unwrap_or(index);
-                if !self.is_attacked(index, other) && !self.hosts[other].is_hostile {
-                    let name = self.hosts[index].name();
-                    self.fail(
-                        Check::Contract,
-                        format!("{name} ends a session for bytes that nobody touched"),
-                    );
-                }
-            }
-            Event::Disconnected { .. } => {}
+            Event::Disconnected { peer, why } => self.parted(index, &peer, why),
             Event::Stopped => self.stopped(index),
             Event::Misbehaved { peer, what } if !self.oracle.is_hostile(&peer) => {
                 let name = self.hosts[index].name();
@@ -351,6 +341,16 @@ impl World {
                 self.fail(check, format!("{name} calls an honest peer misbehaved: {what}"));
             }
             Event::Misbehaved { .. } => {}
+        }
+    }
+
+    /// A session ended. For bytes that were not as they should be only where somebody may have touched them.
+    fn parted(&mut self, index: usize, peer: &PeerId, why: SessionEnd) {
+        let other = self.hosts.iter().position(|host| host.peer == *peer).unwrap_or(index);
+        let touched = self.is_attacked(index, other) || self.hosts[other].is_hostile;
+        if why == SessionEnd::Misbehaved && !touched {
+            let name = self.hosts[index].name();
+            self.fail(Check::Contract, format!("{name} ends a session for bytes that nobody touched"));
         }
     }
 
