@@ -102,8 +102,8 @@ impl World {
                     }
                 }
                 Err(why) => {
-                    let mut others = self.people[host].regrets.iter();
-                    if let Some(at) = others.position(|other| other.asked && other.wish == regret.wish) {
+                    let asked = Regret { asked: true, ..regret };
+                    if let Some(at) = self.people[host].regrets.iter().position(|other| *other == asked) {
                         self.people[host].regrets.remove(at);
                     }
                     at = at.saturating_sub(1);

@@ -86,9 +86,10 @@ struct Witness {
     /// What was stored once and was not any more after a rollback: it may come back, as what it was.
     lost: BTreeMap<CallerId, PeerId>,
     rollbacks: u64,
-    /// Everything that was ever stored here, in worlds with rollbacks: own entries with their ids, and others'.
-    wrote_ever: BTreeMap<(PeerId, Epoch, u64), (EntryHash, Option<CallerId>)>,
-    held_ever: BTreeMap<(PeerId, Epoch, u64), EntryHash>,
+    /// Everything that was ever stored here, in worlds with rollbacks: own entries with their ids, and others'. Under one
+    /// number there may have been several.
+    wrote_ever: BTreeMap<(PeerId, Epoch, u64, EntryHash), Option<CallerId>>,
+    held_ever: BTreeSet<(PeerId, Epoch, u64, EntryHash)>,
 }
 
 #[derive(Debug, Clone)]
@@ -114,7 +115,7 @@ impl Oracle {
             lost: BTreeMap::new(),
             rollbacks: 0,
             wrote_ever: BTreeMap::new(),
-            held_ever: BTreeMap::new(),
+            held_ever: BTreeSet::new(),
         };
         let hosts = peers.iter().map(witness).collect();
         Self { hosts, sealed: BTreeMap::new(), hostile, learned: BTreeMap::new(), rollbacks }
@@ -209,11 +210,11 @@ impl Oracle {
         for place in &news.written {
             let hash = ledger.own(&place.peer, &place.epoch, place.seq);
             let caller = ledger.caller_of(&place.peer, &place.epoch, place.seq);
-            wrote_ever.extend(hash.map(|hash| ((place.peer, place.epoch, place.seq), (hash, caller))));
+            wrote_ever.extend(hash.map(|hash| ((place.peer, place.epoch, place.seq, hash), caller)));
         }
         for place in &news.received {
             let hash = ledger.held(&place.peer, &place.epoch, place.seq);
-            held_ever.extend(hash.map(|hash| ((place.peer, place.epoch, place.seq), hash)));
+            held_ever.extend(hash.map(|hash| (place.peer, place.epoch, place.seq, hash)));
         }
     }
 
@@ -225,7 +226,7 @@ impl Oracle {
         witness.rollbacks += 1;
         witness.ledger = ledger;
         witness.display = Display::default();
-        for ((peer, ..), (_, caller)) in &witness.wrote_ever {
+        for ((peer, ..), caller) in &witness.wrote_ever {
             if let Some(caller) = caller.filter(|caller| witness.ledger.find(peer, caller).is_none()) {
                 witness.queued.remove(&caller);
                 witness.lost.insert(caller, *peer);
@@ -249,8 +250,11 @@ impl Oracle {
         let recipient = self.hosts.iter().find(|other| other.peer == proof.peer);
         let held = recipient.and_then(|other| other.ledger.held(&author.peer, &proof.epoch, proof.seq));
         // What it said before it was rolled back was true then.
-        let ever = || recipient?.held_ever.get(&(author.peer, proof.epoch, proof.seq)).copied();
         let own = author.ledger.own(&proof.peer, &proof.epoch, proof.seq);
+        let ever = || {
+            let key = (author.peer, proof.epoch, proof.seq, own?);
+            recipient?.held_ever.contains(&key).then_some(key.3)
+        };
         let held = held.filter(|hash| own == Some(*hash)).or_else(ever).or(held);
         match held {
             Some(hash) if Some(hash) == author.ledger.own(&proof.peer, &proof.epoch, proof.seq) => Ok(()),
@@ -292,8 +296,10 @@ impl Oracle {
         let author = self.hosts.iter().find(|other| other.peer == entry.peer);
         let stored = author.and_then(|author| author.ledger.own(&recipient.peer, &entry.epoch, entry.seq));
         let here = recipient.ledger.held(&entry.peer, &entry.epoch, entry.seq);
-        let ever =
-            || author?.wrote_ever.get(&(recipient.peer, entry.epoch, entry.seq)).map(|(hash, _)| *hash);
+        let ever = || {
+            let key = (recipient.peer, entry.epoch, entry.seq, here?);
+            author?.wrote_ever.contains_key(&key).then_some(key.3)
+        };
         let stored = stored.filter(|hash| here == Some(*hash)).or_else(ever).or(stored);
         let what = |why| format!("{}:{} is stored by its recipient, and {why}", entry.epoch, entry.seq);
         match (stored, here) {
@@ -520,8 +526,9 @@ impl Oracle {
         let author = self.hosts.iter().find(|other| other.peer == *peer);
         let reader = &self.hosts[host].peer;
         let caller = author.and_then(|author| author.ledger.caller_of(reader, &message.epoch, message.seq));
-        let ever = || author?.wrote_ever.get(&(*reader, message.epoch, message.seq))?.1;
-        let caller = caller.or_else(ever);
+        let shown = self.hosts[host].ledger.held(peer, &message.epoch, message.seq);
+        let ever = || *author?.wrote_ever.get(&(*reader, message.epoch, message.seq, shown?))?;
+        let caller = ever().or(caller);
         let written = author.zip(caller).and_then(|(author, caller)| author.wrote.get(&caller));
         if written == Some(blake3::hash(body).as_bytes()) {
             Ok(())
