@@ -128,7 +128,7 @@ impl World {
             Output::Write { stream, bytes } => self.write(index, stream, bytes),
             Output::Close { stream, flush } => self.close(index, stream, flush),
             Output::ReadReady { stream } => self.read_ready(index, stream),
-            Output::Datagram { .. } => {}
+            Output::Datagram { remote, ttl, bytes } => self.send_datagram(index, remote, ttl, bytes),
             Output::Persist(batch) => self.persist(index, batch),
             Output::Load { load, range } => self.load(index, load, range),
             Output::Event(event) => {

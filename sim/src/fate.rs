@@ -31,9 +31,10 @@ pub enum Purpose {
     Port,
     Regret,
     Expiry,
+    Flight,
 }
 
-const PURPOSES: usize = Purpose::Expiry as usize + 1;
+const PURPOSES: usize = Purpose::Flight as usize + 1;
 
 /// One part in this many is the unit of chances.
 pub const MILLION: u64 = 1_000_000;

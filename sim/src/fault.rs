@@ -1,6 +1,6 @@
 //! Kinds of faults: the swarm switches them on by kind, and the report counts by kind how often each struck.
 
-use crate::op::Mischief;
+use crate::op::{Mischief, Touch};
 
 /// One kind of fault, or of a hostile contact's deeds.
 macro_rules! faults {
@@ -67,6 +67,23 @@ faults! {
     BytesReplayed = "bytes-replayed",
     BytesSpliced = "bytes-spliced",
     BytesReflected = "bytes-reflected",
+    // Datagrams.
+    PacketLost = "packet-lost",
+    /// Nothing arrives in one direction.
+    PacketHole = "packet-hole",
+    PacketDoubled = "packet-doubled",
+    PacketScattered = "packet-scattered",
+    /// Others see a host at another address in the middle of a session.
+    Rebound = "rebound",
+    PacketFlipped = "packet-flipped",
+    PacketCut = "packet-cut",
+    PacketForged = "packet-forged",
+    PacketReplayed = "packet-replayed",
+    PacketFromElsewhere = "packet-from-elsewhere",
+    PacketHeld = "packet-held",
+    PacketSpliced = "packet-spliced",
+    PacketReflected = "packet-reflected",
+    Knocked = "knocked",
     // A contact in bad faith, and what it does.
     HostileWrites = "hostile-writes",
     HostileForks = "hostile-forks",
@@ -104,7 +121,7 @@ impl Fault {
 
     /// Whether what is drawn of it takes nothing from what was drawn before there was such a fault.
     pub(crate) fn is_drawn_apart(self) -> bool {
-        self == Self::Expiring || Self::REGRETS.contains(&self)
+        self == Self::Expiring || Self::REGRETS.contains(&self) || Self::AIR.contains(&self)
     }
 }
 
@@ -131,6 +148,40 @@ impl Mischief {
     pub(crate) fn fault(self) -> Fault {
         Self::ALL.iter().find(|(deed, _)| *deed == self).map_or(Fault::HostileWrites, |(_, fault)| *fault)
     }
+}
+
+impl Touch {
+    pub(crate) const ALL: [(Self, Fault); 9] = [
+        (Self::Flip, Fault::PacketFlipped),
+        (Self::Cut, Fault::PacketCut),
+        (Self::Forge, Fault::PacketForged),
+        (Self::Replay, Fault::PacketReplayed),
+        (Self::Elsewhere, Fault::PacketFromElsewhere),
+        (Self::Hold, Fault::PacketHeld),
+        (Self::Splice, Fault::PacketSpliced),
+        (Self::Reflect, Fault::PacketReflected),
+        (Self::Knock, Fault::Knocked),
+    ];
+}
+
+impl Fault {
+    /// Those of datagrams.
+    pub(crate) const AIR: [Self; 14] = [
+        Self::PacketLost,
+        Self::PacketHole,
+        Self::PacketDoubled,
+        Self::PacketScattered,
+        Self::Rebound,
+        Self::PacketFlipped,
+        Self::PacketCut,
+        Self::PacketForged,
+        Self::PacketReplayed,
+        Self::PacketFromElsewhere,
+        Self::PacketHeld,
+        Self::PacketSpliced,
+        Self::PacketReflected,
+        Self::Knocked,
+    ];
 }
 
 /// How often each fault struck.

@@ -2,6 +2,7 @@
 
 use crate::disk::{Backup, Disk};
 use crate::fate::MILLION;
+use crate::homes::Home;
 use crate::hostile::Hostile;
 use crate::op::NAMES;
 use crate::queue::{Event, Side};
@@ -56,8 +57,12 @@ pub(crate) struct Host {
     pub(crate) incarnation: u32,
     /// The machine is off: not even its kernel answers.
     pub(crate) off: bool,
+    /// What it is behind, which decides about its address.
+    pub(crate) home: Home,
     /// How often it moved: part of its address.
     pub(crate) moves: u8,
+    /// How often something on its way gave its datagrams another address: part of where they seem to come from.
+    pub(crate) rebinds: u16,
     /// What the wall clock is wrong by, in milliseconds, and what part of a million both clocks are fast.
     pub(crate) wall_error: i64,
     /// How many milliseconds it slept more than the world did, and whether its wall clock was ever set.
@@ -226,7 +231,9 @@ impl Host {
             process: None,
             incarnation: 0,
             off: false,
+            home: Home::Open,
             moves: 0,
+            rebinds: 0,
             wall_error: climate.wall_skew_ms.get(index).copied().unwrap_or(0),
             drift_ppm: climate.drift_ppm.get(index).copied().unwrap_or(0),
             slept_ms: 0,
@@ -257,7 +264,19 @@ impl Host {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        address(self.index, self.moves)
+        let here = address(self.index, self.moves);
+        match (self.home, here.ip()) {
+            // A private network, and its neighbour's.
+            (Home::Beside, IpAddr::V4(ip)) => inside(ip, self.index.saturating_sub(1), 100),
+            (home, IpAddr::V4(ip)) if home.is_translated() => inside(ip, self.index, 0),
+            _ => here,
+        }
+    }
+
+    /// Where its datagrams come from, as others see it, and where they reach it.
+    pub(crate) fn socket(&self) -> SocketAddr {
+        let address = self.address();
+        SocketAddr::new(address.ip(), address.port().saturating_add(self.rebinds))
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -275,6 +294,13 @@ fn drifted(passed: u64, drift_ppm: i64) -> u64 {
 fn address(index: usize, moves: u8) -> SocketAddr {
     let third = u8::try_from(index).unwrap_or(u8::MAX);
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(5, 9, third, 10u8.saturating_add(moves))), PORT)
+}
+
+/// An address in the private network of a host.
+fn inside(public: Ipv4Addr, network: usize, more: u8) -> SocketAddr {
+    let [.., last] = public.octets();
+    let network = u8::try_from(network).unwrap_or(u8::MAX);
+    SocketAddr::from(([10, 9, network, last.saturating_add(more)], PORT))
 }
 
 /// Where a dial of host `index` seems to come from.

@@ -10,11 +10,13 @@
 
 #![forbid(unsafe_code)]
 
+mod air;
 mod attack;
 pub mod disk;
 mod driver;
 pub mod fate;
 mod fault;
+mod homes;
 mod host;
 mod hostile;
 pub mod limits;
@@ -33,14 +35,17 @@ pub mod schedule;
 pub mod shrink;
 pub mod speaker;
 mod tap;
+mod touch;
 mod tracer;
+mod watch;
 mod weather;
 mod wire;
 mod world;
 
 pub use disk::{Deed, Disk};
 pub use fault::{Counts, Fault};
-pub use op::{Attack, Block, Mischief, Op};
+pub use homes::Home;
+pub use op::{Attack, Block, Mischief, Op, Touch};
 pub use oracle::{Check, Violation};
 pub use scenario::{Climate, Scenario};
 pub use tracer::Print;

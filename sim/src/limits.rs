@@ -56,6 +56,27 @@ pub const TAPE_BYTES: usize = 4096;
 /// Most bytes that he makes up at once.
 pub const INJECTED_BYTES: u64 = 100;
 
+/// Headers of a datagram in IPv4.
+pub const IP_UDP_HEADERS: usize = 28;
+/// The second copy of a doubled datagram comes up to so much later.
+pub const LATE_COPY: u64 = 100 * MICROS_PER_MILLI;
+/// Datagrams of each way that somebody on it remembers, and addresses from which he begins sessions at once.
+pub const TAPE_PACKETS: usize = 64;
+pub const KNOCKS: u16 = 100;
+/// Sessions over datagrams that are under watch; of more, those of the earliest runs are forgotten.
+pub const WATCHED: usize = 4096;
+/// Beyond the number from which on a cookie is asked for, so many may be answered that showed nothing: who is answered
+/// in the same moment, and who is counted as gone a little later than by the node.
+pub const SLACK_RESPONSES: usize = 8;
+/// Bytes of what each person writes in worlds with datagrams, about: what passes in time however slow the way is.
+pub const AIR_BYTES: u64 = 400_000;
+/// A packet with nothing in it but a challenge, or an answer to one: its header, two pieces of ten bytes, and the seal.
+pub const CHALLENGE_BYTES: usize = 13 + 2 * 10 + peerlink_core::limits::SEAL_BYTES;
+/// The address of who is somewhere and says that he is elsewhere.
+pub const FAR_AWAY: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 1));
+/// Routers between two hosts, if nothing else is said.
+pub const AIR_HOPS: u64 = 8;
+
 /// A contact in bad faith looks after its sessions this often, and gives one up that is silent for longer.
 pub const HOSTILE_WAIT: Duration = Duration::from_secs(2);
 pub const HOSTILE_IDLE: Duration = Duration::from_secs(15);

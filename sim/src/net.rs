@@ -1,6 +1,7 @@
 //! TCP as two ordered pipes of bytes: segments with latency, a window, half-close, reset. Who does what with them is
 //! the world's business; here is only what a pipe holds.
 
+use crate::nat::{Door, Header};
 use crate::tap::Tail;
 use bytes::{Buf, Bytes};
 use peerlink_core::ids::StreamId;
@@ -107,6 +108,10 @@ pub(crate) struct Conn {
     pub(crate) swallows: bool,
     /// The other host accepted it.
     pub(crate) accepted: bool,
+    /// If there are boxes: where its first segment enters those of the other side, and then how each end sees both, its
+    /// own endpoint first.
+    pub(crate) door: Option<(Door, Header)>,
+    pub(crate) flow: Option<[(SocketAddr, SocketAddr); 2]>,
 }
 
 impl Conn {

@@ -28,6 +28,29 @@ pub enum Attack {
     Reflect,
 }
 
+/// What somebody on the way does to a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Touch {
+    /// One bit is another.
+    Flip,
+    /// Its end is missing.
+    Cut,
+    /// One comes that nobody sent, with a number far ahead.
+    Forge,
+    /// One that came before comes again, maybe from somewhere else.
+    Replay,
+    /// It comes from somewhere else, and only then from where it was sent.
+    Elsewhere,
+    /// It comes late.
+    Hold,
+    /// Its end is that of another.
+    Splice,
+    /// It goes back to who sent it as well.
+    Reflect,
+    /// What began a session comes again, from many addresses.
+    Knock,
+}
+
 /// What a contact in bad faith does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mischief {
@@ -163,6 +186,18 @@ words!(Attack {
     Reflect = "reflect",
 });
 
+words!(Touch {
+    Flip = "flip",
+    Cut = "cut",
+    Forge = "forge",
+    Replay = "replay",
+    Elsewhere = "elsewhere",
+    Hold = "hold",
+    Splice = "splice",
+    Reflect = "reflect",
+    Knock = "knock",
+});
+
 /// The fields of one line, taken one by one.
 #[derive(Debug)]
 pub(crate) struct Fields<'a> {
@@ -217,6 +252,18 @@ macro_rules! ops {
                 fields.end().map(|()| op)
             }
 
+            /// For how long it goes on, in itself.
+            pub(crate) fn lasts(&self) -> u64 {
+                match self {
+                    $(Self::$name { $($field),* } => {
+                        let long = ["lasts", "down", "delay", "by", "commit"];
+                        let fields = [$((stringify!($field), $field.say())),*];
+                        let lengths = fields.iter().filter(|(name, _)| long.contains(name));
+                        lengths.filter_map(|(_, word)| u64::hear(word)).fold(0, u64::saturating_add)
+                    })*
+                }
+            }
+
             /// Whether every host that it names is one of so many.
             pub(crate) fn is_among(&self, hosts: usize) -> bool {
                 match self {
@@ -263,6 +310,16 @@ ops! {
     /// Somebody on the way from `from` to `to` lets `after` segments pass, and touches the next one. `salt` decides
     /// about what there is to choose.
     Attack = "attack" { from: usize, to: usize, how: Attack, after: u32, salt: u64 }
+    /// Of the datagrams from `from` to `to` a share of so many parts in a million is lost, or comes twice; or each takes
+    /// up to `by` longer than others.
+    LosePackets = "lose-packets" { from: usize, to: usize, share: u64, lasts: u64 }
+    DoublePackets = "double-packets" { from: usize, to: usize, share: u64, lasts: u64 }
+    ScatterPackets = "scatter-packets" { from: usize, to: usize, by: u64, lasts: u64 }
+    /// Somebody on the way from `from` to `to` lets `after` datagrams pass, and touches the next one that it can be done
+    /// to. `salt` decides about what there is to choose.
+    TouchPacket = "touch-packet" { from: usize, to: usize, how: Touch, after: u32, salt: u64 }
+    /// Something on the way of the host gives its datagrams another address, and what comes to the old one is lost.
+    Rebind = "rebind" { host: usize }
     /// The contact in bad faith does something to `to`. There is one if the script has a deed of it.
     Mischief = "mischief" { to: usize, how: Mischief, salt: u64 }
     /// So many of the next dials from `from` to `to` vanish; or are refused, although somebody is there.

@@ -13,7 +13,9 @@ use crate::regret::Regret;
 use crate::tap::Tap;
 use crate::world::World;
 use bytes::Bytes;
-use peerlink_core::api::{AttemptOutcome, Command, ContactChange, Event, Expire, Refusal, SessionEnd};
+use peerlink_core::api::{
+    AttemptOutcome, Command, ContactChange, Event, Expire, PathKind, Refusal, SessionEnd,
+};
 use peerlink_core::bounded::List;
 use peerlink_core::ids::{CallerId, MessageRef, Name, PeerId};
 use peerlink_core::limits::BODY_BYTES;
@@ -304,8 +306,11 @@ impl World {
                     | ContactChange::Read => {}
                 }
             }
-            Event::Attempt { peer, outcome: AttemptOutcome::HandshakeFailed, .. } => {
-                self.turned_away(index, &peer)
+            Event::Attempt { peer, remote, path, outcome: AttemptOutcome::HandshakeFailed } => {
+                // Of datagrams nobody says that there is nobody.
+                if path == PathKind::Stream || (self.homes.is_none() && self.receiver(remote).is_some()) {
+                    self.turned_away(index, &peer);
+                }
             }
             Event::Ready
             | Event::Gone { .. }
@@ -317,13 +322,13 @@ impl World {
             | Event::Gap { .. }
             | Event::GapFilled { .. }
             | Event::ProfileChanged
-            | Event::Connected { .. }
             | Event::PathChanged { .. }
             | Event::RelayChanged { .. }
             | Event::Attempt { .. }
             | Event::NextAttempt { .. }
             | Event::Rejected { .. }
             | Event::StoreFailed => {}
+            Event::Connected { peer, .. } => self.stands_with(index, peer),
             Event::Disconnected { peer, why } => self.parted(index, &peer, why),
             Event::Stopped => self.stopped(index),
             Event::Misbehaved { peer, what } if !self.oracle.is_hostile(&peer) => {
@@ -333,7 +338,7 @@ impl World {
                 let check = if what.contains("credit") {
                     // What its recipient has no room for was not to be sent.
                     Check::Bounded
-                } else if self.is_attacked(index, other) {
+                } else if self.is_attacked(index, other) || self.is_touched(index, other) {
                     Check::Authentic
                 } else {
                     Check::Contract
@@ -352,6 +357,7 @@ impl World {
             let name = self.hosts[index].name();
             self.fail(Check::Contract, format!("{name} ends a session for bytes that nobody touched"));
         }
+        self.must_last(index, peer, why);
     }
 
     /// A handshake came to nothing. Once the faults are over that has no good reason: whatever sessions the other side

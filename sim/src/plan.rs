@@ -2,10 +2,11 @@
 
 use crate::fate::{Dice, Fates, MILLION, Purpose, link};
 use crate::fault::Fault;
+use crate::homes::Home;
 use crate::limits::{
-    FLOOD_BEGINS, HEALING, HOSTS, LONG_SLEEP, MICROS_PER_MILLI, MICROS_PER_SECOND, SHORT_BYTES,
+    AIR_BYTES, FLOOD_BEGINS, HEALING, HOSTS, LONG_SLEEP, MICROS_PER_MILLI, MICROS_PER_SECOND, SHORT_BYTES,
 };
-use crate::op::{Attack, Block, Mischief, Op};
+use crate::op::{Attack, Block, Mischief, Op, Touch};
 use crate::scenario::{Climate, Scenario};
 use peerlink_core::limits::BODY_BYTES;
 
@@ -20,9 +21,12 @@ pub(crate) fn scenario(calm: Scenario) -> Scenario {
     plan.hostile = plan.scenario.hosts < HOSTS && plan.chance(MILLION / 4);
     plan.people();
     plan.weather();
-    if !plan.chance(100_000) {
+    let faulty = !plan.chance(100_000);
+    if faulty {
         plan.faults();
     }
+    plan.purpose = Purpose::Flight;
+    plan.air(faulty);
     plan.scenario.script.sort_unstable();
     plan.scenario
 }
@@ -185,6 +189,60 @@ impl Plan {
         }
     }
 
+    /// In half of the worlds the hosts have datagrams, and in half of those nothing else. Of these, some have no faults
+    /// but those of datagrams, so that nothing else explains what happens.
+    fn air(&mut self, faulty: bool) {
+        let kind = self.between(0, 3);
+        if kind < 2 || self.scenario.flood {
+            return;
+        }
+        self.scenario.datagrams = true;
+        self.scenario.streams = kind == 2;
+        let volume = |scenario: &Scenario| {
+            u64::from(scenario.messages) * (BODY_BYTES as u64 / 2 * scenario.long / MILLION + 2 * SHORT_BYTES)
+        };
+        while volume(&self.scenario) > AIR_BYTES {
+            self.scenario.long /= 2;
+            self.scenario.messages -= self.scenario.messages / 4;
+        }
+        self.homes();
+        self.scenario.climate.hops = self.between(1, 20);
+        self.scenario.climate.mtu = self.between(1280, 1500) as usize;
+        if !faulty {
+            return;
+        }
+        if self.chance(MILLION / 2) {
+            self.scenario.climate.loss = self.scaled(1, 20_000);
+            self.scenario.climate.doubled = self.scaled(1, 20_000);
+        }
+        if kind == 3 && self.chance(MILLION / 3) {
+            self.scenario.script.clear();
+        }
+        let share = self.between(1, 4) * MILLION / 8;
+        for fault in Fault::AIR {
+            if self.chance(share) {
+                self.fault(fault);
+            }
+        }
+    }
+
+    /// In one of four of these worlds the last host is behind a box, or the last two are behind one.
+    fn homes(&mut self) {
+        if !self.chance(MILLION / 4) {
+            return;
+        }
+        let most = Home::PLACES.len() as u64 - 1;
+        let home = Home::PLACES[self.between(0, most) as usize];
+        let (last, beside) = (self.scenario.hosts - 1, self.chance(MILLION / 2));
+        if self.scenario.hosts > 2 && home != Home::Firewall && home != Home::Open && beside {
+            (self.scenario.homes[last - 1], self.scenario.homes[last]) = (home, Home::Beside);
+        } else {
+            self.scenario.homes[last] = home;
+        }
+        self.scenario.lives = if self.chance(MILLION / 2) { self.scaled(20, 300) } else { 0 };
+        self.scenario.streams |= !home.has_datagrams();
+    }
+
     /// Copies of disks, and disks that are lost after that.
     fn rollbacks(&mut self) {
         if !self.chance(MILLION / 4) {
@@ -254,6 +312,9 @@ impl Plan {
             Fault::BytesReplayed => self.attack(host, other, Attack::Replay),
             Fault::BytesSpliced => self.attack(host, other, Attack::Splice),
             Fault::BytesReflected => self.attack(host, other, Attack::Reflect),
+            of_packets if Fault::AIR.contains(&of_packets) => {
+                return self.air_op(of_packets, host, other, lasts);
+            }
             of_a_disk => return self.disk_op(of_a_disk, host, down, lasts),
         })
     }
@@ -261,6 +322,27 @@ impl Plan {
     fn attack(&mut self, from: usize, to: usize, how: Attack) -> Op {
         let after = self.scaled(1, 30) as u32 - 1;
         Op::Attack { from, to, how, after, salt: self.between(0, u64::MAX) }
+    }
+
+    fn air_op(&mut self, fault: Fault, from: usize, to: usize, lasts: u64) -> Option<Op> {
+        Some(match fault {
+            Fault::PacketLost => Op::LosePackets { from, to, share: self.scaled(30_000, 900_000), lasts },
+            Fault::PacketHole => Op::LosePackets { from, to, share: MILLION, lasts },
+            Fault::PacketDoubled => {
+                Op::DoublePackets { from, to, share: self.scaled(30_000, MILLION), lasts }
+            }
+            Fault::PacketScattered => {
+                let by = self.scaled(MICROS_PER_MILLI, MICROS_PER_SECOND);
+                Op::ScatterPackets { from, to, by, lasts }
+            }
+            // As with moves: whose address nobody else knows must do the dialling.
+            Fault::Rebound => Op::Rebind { host: self.scenario.hosts - 1 },
+            other => {
+                let (how, _) = Touch::ALL.into_iter().find(|(_, fault)| *fault == other)?;
+                let after = self.scaled(1, 60) as u32 - 1;
+                Op::TouchPacket { from, to, how, after, salt: self.between(0, u64::MAX) }
+            }
+        })
     }
 
     fn disk_op(&mut self, fault: Fault, host: usize, down: u64, lasts: u64) -> Option<Op> {

@@ -1,6 +1,6 @@
 //! What a run must have come across at least once, or it proves little: the rare turns of the protocol, counted.
 
-use peerlink_core::api::{AttemptOutcome, Event, Refusal, SessionEnd};
+use peerlink_core::api::{AttemptOutcome, Event, PathKind, Refusal, SessionEnd};
 use peerlink_core::limits::INLINE_BODY_BYTES;
 use peerlink_core::record::Kind;
 
@@ -55,10 +55,14 @@ pub enum Probe {
     Emptied,
     /// The time of a message was over.
     Expired,
+    /// A session stands on datagrams; it goes another way; who began was asked to show where he is.
+    DatagramSession,
+    PathChanged,
+    CookieAsked,
 }
 
 impl Probe {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 32] = [
         Self::Gap,
         Self::GapFilled,
         Self::Chunks,
@@ -88,6 +92,9 @@ impl Probe {
         Self::TooLate,
         Self::Emptied,
         Self::Expired,
+        Self::DatagramSession,
+        Self::PathChanged,
+        Self::CookieAsked,
     ];
 
     #[must_use]
@@ -130,6 +137,7 @@ impl Met {
             Event::Attempt { outcome: AttemptOutcome::HandshakeFailed, .. } => Probe::HandshakeFailed,
             Event::Attempt { outcome: AttemptOutcome::Refused, .. } => Probe::Refused,
             Event::Rejected { .. } => Probe::Rejected,
+            Event::Connected { path: PathKind::Datagram, .. } => Probe::DatagramSession,
             Event::SendFailed { .. } => Probe::SendFailed,
             Event::Stopped => Probe::Stopped,
             Event::Misbehaved { .. } => Probe::Misbehaved,

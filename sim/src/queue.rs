@@ -95,6 +95,10 @@ pub(crate) enum Event {
     DialTimeout {
         conn: usize,
     },
+    /// A datagram reaches whoever is there.
+    Land {
+        flight: u64,
+    },
     /// The front segment of the pipe that begins at this end reaches the other.
     Arrive(Side),
     /// The driver reads at this end.

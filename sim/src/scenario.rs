@@ -2,7 +2,8 @@
 //! makes one; a test writes one by hand.
 
 use crate::fault::Fault;
-use crate::limits::{HOSTS, MICROS_PER_MILLI, MICROS_PER_SECOND};
+use crate::homes::Home;
+use crate::limits::{AIR_HOPS, HOSTS, LINK_MTU, MICROS_PER_MILLI, MICROS_PER_SECOND};
 use crate::op::Op;
 use crate::plan;
 
@@ -23,6 +24,12 @@ pub struct Climate {
     pub lateness: u64,
     /// Chance, in parts of a million, that a driver hands in another input before it asks for outputs.
     pub defer: u64,
+    /// Parts of a million of the datagrams that are lost, and that come twice.
+    pub loss: u64,
+    pub doubled: u64,
+    /// Routers between two hosts, and the largest packet that they pass on.
+    pub hops: u64,
+    pub mtu: usize,
     /// Milliseconds by which each wall clock is wrong.
     pub wall_skew_ms: [i64; HOSTS],
     /// Parts of a million by which the clocks of each host are fast, or slow.
@@ -40,6 +47,10 @@ impl Default for Climate {
             commit: MICROS_PER_MILLI,
             lateness: 0,
             defer: 0,
+            loss: 0,
+            doubled: 0,
+            hops: AIR_HOPS,
+            mtu: LINK_MTU,
             wall_skew_ms: [0; HOSTS],
             drift_ppm: [0; HOSTS],
         }
@@ -79,6 +90,12 @@ pub struct Scenario {
     /// Whether people look at their conversations once the faults are over, so that their nodes try at once. Where
     /// nobody looks, the longest backoff passes first.
     pub looking: bool,
+    /// Whether the hosts send and take datagrams; whether they take streams of each other.
+    pub datagrams: bool,
+    pub streams: bool,
+    /// What each host is behind, and for how many seconds boxes remember where unused datagrams go; 0: as usual.
+    pub homes: [Home; HOSTS],
+    pub lives: u64,
     /// The faults end here.
     pub healed: u64,
     pub script: Vec<(u64, Op)>,
@@ -101,6 +118,10 @@ impl Scenario {
             expire: 0,
             lively: false,
             looking: true,
+            datagrams: false,
+            streams: true,
+            homes: [Home::Open; HOSTS],
+            lives: 0,
             healed: 30 * MICROS_PER_SECOND,
             script: Vec::new(),
             #[cfg(peerlink_planted)]

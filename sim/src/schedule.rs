@@ -13,6 +13,7 @@
 //! What is as in [`Scenario::calm`] is left out. A line that begins with a number is something that happens, at that
 //! second. Times in fields are microseconds.
 
+use crate::homes::Home;
 use crate::limits::HOSTS;
 use crate::op::{Fields, Op, Word};
 use crate::scenario::Scenario;
@@ -53,6 +54,18 @@ impl Setting for bool {
     }
 }
 
+/// What each host is behind.
+impl Setting for [Home; HOSTS] {
+    fn get(&self) -> String {
+        self.map(Home::word).join(",")
+    }
+
+    fn set(&mut self, word: &str) -> bool {
+        let homes: Option<Vec<Home>> = word.split(',').map(Home::read).collect();
+        homes.and_then(|homes| homes.try_into().ok()).map(|homes| *self = homes).is_some()
+    }
+}
+
 /// One number for each host.
 impl Setting for [i64; HOSTS] {
     fn get(&self) -> String {
@@ -81,7 +94,22 @@ impl Setting for Option<peerlink_core::planted::Planted> {
 /// Everything of a scenario but its script.
 fn settings(scenario: &mut Scenario) -> Vec<(&'static str, &mut dyn Setting)> {
     let Scenario {
-        seed, hosts, climate, messages, long, flood, repeat, expire, lively, looking, healed, ..
+        seed,
+        hosts,
+        climate,
+        messages,
+        long,
+        flood,
+        repeat,
+        expire,
+        lively,
+        looking,
+        datagrams,
+        streams,
+        homes,
+        lives,
+        healed,
+        ..
     } = scenario;
     let mut all: Vec<(&'static str, &mut dyn Setting)> = vec![
         ("seed", seed),
@@ -93,6 +121,10 @@ fn settings(scenario: &mut Scenario) -> Vec<(&'static str, &mut dyn Setting)> {
         ("expire", expire),
         ("lively", lively),
         ("looking", looking),
+        ("datagrams", datagrams),
+        ("streams", streams),
+        ("homes", homes),
+        ("lives", lives),
         ("healed", healed),
         ("latency", &mut climate.latency),
         ("jitter", &mut climate.jitter),
@@ -102,6 +134,10 @@ fn settings(scenario: &mut Scenario) -> Vec<(&'static str, &mut dyn Setting)> {
         ("commit", &mut climate.commit),
         ("lateness", &mut climate.lateness),
         ("defer", &mut climate.defer),
+        ("loss", &mut climate.loss),
+        ("doubled", &mut climate.doubled),
+        ("hops", &mut climate.hops),
+        ("mtu", &mut climate.mtu),
         ("wall-skew-ms", &mut climate.wall_skew_ms),
         ("drift-ppm", &mut climate.drift_ppm),
     ];

@@ -1,6 +1,8 @@
 //! Makes a failing scenario smaller while it fails in the same way: fewer faults first, then fewer messages, then less
 //! time and better weather. Fates are keyed, so what is taken away leaves the rest as it was.
 
+use crate::homes::Home;
+use crate::limits::HOSTS;
 use crate::oracle::{Check, Violation};
 use crate::run::one;
 use crate::scenario::{Climate, Scenario};
@@ -99,7 +101,11 @@ fn complement(smallest: &mut Scenario, size: usize, way: &Fingerprint) -> bool {
 }
 
 /// What makes a scenario simpler, whatever it is.
-const SIMPLER: [fn(&mut Scenario); 17] = [
+const SIMPLER: [fn(&mut Scenario); 21] = [
+    |s| s.homes = [Home::Open; HOSTS],
+    |s| s.lives = 0,
+    |s| (s.datagrams, s.streams) = (false, true),
+    |s| (s.climate.loss, s.climate.doubled) = (0, 0),
     |s| s.messages /= 2,
     |s| s.messages -= s.messages.min(1),
     |s| s.healed -= s.healed / 4,

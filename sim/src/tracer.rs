@@ -74,6 +74,11 @@ impl Tracer {
                 self.begin(host, 1, at);
                 self.number(stream.0).bytes(bytes);
             }
+            Input::Datagram { remote, bytes } => {
+                self.begin(host, 10, at);
+                self.text(remote);
+                self.bytes(bytes);
+            }
             Input::Loaded { load, answer: Answer::Page(page) } => {
                 self.begin(host, 2, at);
                 self.number(load.0).number(u64::from(page.complete)).number(page.records.len() as u64);
@@ -114,6 +119,11 @@ impl Tracer {
             Output::Write { stream, bytes } => {
                 self.begin(host, 6, at);
                 self.number(stream.0).bytes(bytes);
+            }
+            Output::Datagram { remote, ttl, bytes } => {
+                self.begin(host, 11, at);
+                self.text(remote);
+                self.number(ttl.map_or(0, |ttl| u64::from(ttl) + 1)).bytes(bytes);
             }
             Output::Persist(batch) => {
                 self.begin(host, 7, at);

@@ -1,18 +1,21 @@
 //! Carries out the script: faults of hosts, disks and the network.
 
+use crate::air::Squall;
 use crate::attack::Planned;
 use crate::fate::link;
 use crate::fault::Fault;
 use crate::host::{Doom, Ending};
-use crate::limits::LONG_SLEEP;
+use crate::limits::{LONG_SLEEP, MICROS_PER_SECOND};
 use crate::net::EndState;
 use crate::op::{Block, Mischief, Op};
 use crate::oracle::Check;
 use crate::queue::{Event, Side};
 use crate::regret::Wish;
+use crate::touch::Awaited;
 use crate::world::World;
 use peerlink_core::api::{Command, Input};
 use peerlink_core::bounded::List;
+use peerlink_core::limits::IDLE_PING;
 
 impl World {
     pub(crate) fn script(&mut self, index: usize) {
@@ -21,6 +24,9 @@ impl World {
         }
         let (_, op) = self.scenario.script[index];
         self.tracer.note(self.now, || op.to_string());
+        if !matches!(op, Op::TouchPacket { .. } | Op::Send { .. }) {
+            self.disturb(op.lasts());
+        }
         match op {
             Op::Crash { host, outputs, writing, power, kept, down } => {
                 let ending = if power { Ending::PowerLoss } else { Ending::Killed };
@@ -68,6 +74,28 @@ impl World {
             Op::HalfClose { from, to } => self.half_close(from, to),
             Op::Attack { from, to, how, after, salt } => {
                 self.links[link(from, to)].attacks.push(Planned { how, after, salt });
+            }
+            Op::LosePackets { from, to, share, lasts } => self.squall(from, to, lasts, |squall, now| {
+                squall.loses = Some((now, share));
+            }),
+            Op::DoublePackets { from, to, share, lasts } => self.squall(from, to, lasts, |squall, now| {
+                squall.doubles = Some((now, share));
+            }),
+            Op::ScatterPackets { from, to, by, lasts } => self.squall(from, to, lasts, |squall, now| {
+                squall.scatters = Some((now, by));
+            }),
+            Op::TouchPacket { from, to, how, after, salt } => {
+                self.links[link(from, to)].touches.push(Awaited { how, after, salt });
+            }
+            Op::Rebind { host } => {
+                self.counts.add(Fault::Rebound);
+                // Where nothing is said, that is found out at the next ping.
+                self.disturb(IDLE_PING.as_secs() * MICROS_PER_SECOND);
+                // A box that starts again has forgotten everything. Without one, something else did.
+                if !self.homes.as_mut().is_some_and(|homes| homes.reboot(host)) {
+                    self.hosts[host].rebinds += u16::from(self.homes.is_none());
+                    self.watch.knows(self.hosts[host].socket());
+                }
             }
             Op::Mischief { to, how, salt } => self.deed(to, how, salt),
             Op::LoseDials { from, to, dials } => self.links[link(from, to)].lose += dials,
@@ -150,6 +178,12 @@ impl World {
         }
     }
 
+    fn squall(&mut self, from: usize, to: usize, lasts: u64, begin: impl FnOnce(&mut Squall, u64)) {
+        let way = link(from, to);
+        begin(&mut self.links[way].squall, self.now);
+        self.queue.push(self.now + lasts, Event::LinkUp { link: way, began: self.now });
+    }
+
     fn block(&mut self, way: usize, how: Block, lasts: u64) {
         self.links[way].blocked = Some((self.now, how));
         self.queue.push(self.now + lasts, Event::LinkUp { link: way, began: self.now });
@@ -204,7 +238,13 @@ impl World {
             }
         }
         self.hosts[host].moves = self.hosts[host].moves.saturating_add(1);
+        // Whatever gave its datagrams another address stays behind.
+        self.hosts[host].rebinds = 0;
         let address = self.hosts[host].address();
+        if let Some(homes) = &mut self.homes {
+            homes.moved(host, address);
+        }
+        self.watch.knows(address);
         let hostile = self.hosts.get_mut(self.scenario.hosts).and_then(|host| host.process.as_mut());
         if let Some(hostile) = hostile.and_then(|process| process.mind.hostile()) {
             hostile.moved(host, address);

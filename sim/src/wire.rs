@@ -5,6 +5,7 @@ use crate::fate::{Purpose, link};
 use crate::fault::Fault;
 use crate::host::{Ending, source_of};
 use crate::limits::{LINGER, RETRANSMISSION, SYN_RETRY};
+use crate::nat::{self, Header};
 use crate::net::{Conn, End, EndState, Pipe, Segment, What};
 use crate::op::Block;
 use crate::oracle::Check;
@@ -28,7 +29,11 @@ impl World {
     pub(crate) fn dial(&mut self, index: usize, stream: StreamId, remote: SocketAddr, timeout: Duration) {
         let run = self.run_of(index);
         let conn = self.conns.len();
-        let target = self.host_at(remote).unwrap_or(index);
+        let source = source_of(&self.hosts[index], conn);
+        let syn = Header::tcp(source, remote, nat::Segment::Syn);
+        let door = self.homes.as_mut().and_then(|homes| homes.depart(self.now, index, syn));
+        let owner = door.and_then(|(door, _)| self.homes.as_ref()?.owner(door));
+        let target = owner.or_else(|| self.host_at(remote)).unwrap_or(index);
         let dialler = End { host: index, incarnation: run.incarnation, stream, state: EndState::Opening };
         let acceptor = End { host: target, incarnation: 0, stream: StreamId(0), state: EndState::Opening };
         self.conns.push(Conn {
@@ -37,12 +42,19 @@ impl World {
             pipes: [Pipe::default(), Pipe::default()],
             swallows: false,
             accepted: false,
+            door,
+            flow: None,
         });
         if let Some(process) = self.hosts[index].process.as_mut() {
             process.socks.insert(stream, Side { conn, side: 0 });
         }
         let there = self.now + self.latency(index, target);
-        self.queue.push(there, Event::Syn { conn, attempt: 0 });
+        let streams = self.scenario.streams || self.hosts[index].is_hostile || self.hosts[target].is_hostile;
+        if streams {
+            self.queue.push(there, Event::Syn { conn, attempt: 0 });
+        } else {
+            self.queue.push(there, Event::DialFailed { conn, refused: true });
+        }
         let most = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
         self.queue.push(self.now.saturating_add(most), Event::DialTimeout { conn });
     }
@@ -54,7 +66,7 @@ impl World {
             return;
         }
         let again = self.now + (SYN_RETRY << attempt.min(6));
-        let Some(to) = self.host_at(remote) else {
+        let Some((to, seen)) = self.reached_by(conn, remote) else {
             // Nobody is there (any more): silence, as from most networks.
             return;
         };
@@ -86,13 +98,39 @@ impl World {
             let back = self.now + self.latency(to, from);
             self.queue.push(back, Event::DialFailed { conn, refused: true });
         } else {
-            self.accept(conn, from, to);
+            self.accept(conn, from, to, seen);
         }
     }
 
-    fn accept(&mut self, conn: usize, from: usize, to: usize) {
+    /// Who is dialled, and where the dial seems to come from for him.
+    fn reached_by(&mut self, conn: usize, remote: SocketAddr) -> Option<(usize, SocketAddr)> {
+        let source = source_of(&self.hosts[self.conns[conn].ends[0].host], conn);
+        let Some(homes) = self.homes.as_mut() else { return Some((self.host_at(remote)?, source)) };
+        let (door, header) = self.conns[conn].door?;
+        let (host, header) = homes.arrive(self.now, door, header)?;
+        let is_listener = self.hosts.get(host).is_some_and(|host| host.address() == header.to);
+        is_listener.then_some((host, header.from))
+    }
+
+    /// Whether the boxes between let a segment pass.
+    fn boxes_pass(&mut self, side: Side, segment: nat::Segment) -> bool {
+        let (Some(homes), Some(flow)) = (self.homes.as_mut(), self.conns[side.conn].flow) else {
+            return true;
+        };
+        let ends = &self.conns[side.conn].ends;
+        let (from, to) = (ends[side.side].host, ends[1 - side.side].host);
+        let (own, other) = flow[side.side];
+        let departed = homes.depart(self.now, from, Header::tcp(own, other, segment));
+        let arrived = departed.and_then(|(door, header)| homes.arrive(self.now, door, header));
+        // From another endpoint it is no segment of this connection.
+        let seen = flow[1 - side.side].1;
+        arrived.is_some_and(|(host, header)| host == to && header.from == seen)
+    }
+
+    fn accept(&mut self, conn: usize, from: usize, to: usize, remote: SocketAddr) {
         let run = self.run_of(to);
-        let remote = source_of(&self.hosts[from], conn);
+        let source = source_of(&self.hosts[from], conn);
+        self.conns[conn].flow = Some([(source, self.conns[conn].remote), (self.hosts[to].address(), remote)]);
         let Some(process) = self.hosts[to].process.as_mut() else { return };
         let stream = StreamId(process.next_accept);
         process.next_accept += 2;
@@ -100,6 +138,7 @@ impl World {
         self.conns[conn].ends[1] =
             End { host: to, incarnation: run.incarnation, stream, state: EndState::Open };
         self.conns[conn].accepted = true;
+        let _answers = self.boxes_pass(Side { conn, side: 1 }, nat::Segment::SynAck);
         let back = self.now + self.latency(to, from);
         self.queue.push(back, Event::SynAck { conn, attempt: 0 });
         self.feed(to, &Input::StreamAccepted { stream, remote });
@@ -236,7 +275,15 @@ impl World {
         let ends = &self.conns[side.conn].ends;
         let (from, to) = (ends[side.side].host, ends[1 - side.side].host);
         let at = self.now + self.latency(from, to);
+        let segment = match what {
+            What::Data(_) => nat::Segment::Data,
+            What::Fin => nat::Segment::Fin,
+            What::Rst => nat::Segment::Rst,
+        };
+        // Boxes that do not know it (any more) never will.
+        let lost = !self.boxes_pass(side, segment);
         let conn = &mut self.conns[side.conn];
+        conn.swallows |= lost;
         let swallows = conn.swallows;
         let pipe = &mut conn.pipes[side.side];
         pipe.last_at = pipe.last_at.max(at);
@@ -517,6 +564,7 @@ impl World {
 
     pub(crate) fn link_up(&mut self, way: usize, began: u64) {
         self.links[way].clogged.take_if(|(at, _)| *at == began);
+        self.links[way].squall.ends(began);
         if self.links[way].blocked.is_some_and(|(at, _)| at == began) {
             self.unblock(way);
         }

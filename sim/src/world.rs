@@ -3,26 +3,34 @@
 //! A world is a function of its scenario and of how many events have happened, so [`World::fork`] makes another
 //! that stands at the same moment.
 
+use crate::air::{Air, Squall};
 use crate::attack::Planned;
 use crate::disk::Disk;
 use crate::fate::{Dice, Fates, Purpose, link};
 use crate::fault::{Counts, Fault};
+use crate::homes::Homes;
 use crate::host::{Ending, Host, Mind, Process};
 use crate::hostile::Hostile;
-use crate::limits::{AFTERGLOW, DONE_CHECK, EVENTS, HEALING, LINKS, LOOKING, MICROS_PER_SECOND, UNATTENDED};
+use crate::limits::{
+    AFTERGLOW, ATTEMPT, DONE_CHECK, EVENTS, HEALING, LINKS, LOOKING, MICROS_PER_SECOND, UNATTENDED,
+};
 use crate::net::{Conn, EndState};
 use crate::op::{Block, Op};
 use crate::oracle::{Check, Oracle, Violation};
 use crate::people::Person;
 use crate::probe::Met;
 use crate::queue::{Event, Queue, Run};
-use crate::scenario::Scenario;
-use crate::tap::Tap;
+use crate::scenario::{Climate, Scenario};
+use crate::tap::{Tail, Tap};
+use crate::touch::{Awaited, Reel};
 use crate::tracer::{Print, Tracer};
+use crate::watch::Watch;
 use bytes::Bytes;
 use peerlink_core::api::Input;
 use peerlink_core::bounded::List;
+use peerlink_core::ids::PeerId;
 use peerlink_core::{Config, Restore};
+use std::collections::BTreeMap;
 
 /// One way from a host to another.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +45,11 @@ pub(crate) struct Link {
     /// What somebody on it will do, in order, and whether he did something.
     pub(crate) attacks: Vec<Planned>,
     pub(crate) attacked: bool,
+    /// What it does to datagrams, what somebody will do to those on it, and what he remembers of them.
+    pub(crate) squall: Squall,
+    pub(crate) touches: Vec<Awaited>,
+    pub(crate) touched: bool,
+    pub(crate) reel: Reel,
 }
 
 /// What came of a world.
@@ -76,6 +89,14 @@ pub struct World {
     pub(crate) healed: bool,
     /// Somebody is on some way.
     pub(crate) attackers: bool,
+    pub(crate) touchers: bool,
+    pub(crate) air: Air,
+    pub(crate) homes: Option<Homes>,
+    pub(crate) watch: Watch,
+    /// Until then a session may end for what a fault did, other than somebody on the way.
+    pub(crate) disturbed: u64,
+    /// With whom a host has a session, as it said, and in which run of it.
+    pub(crate) stands: BTreeMap<(usize, PeerId), Run>,
     pub(crate) events: u64,
     violation: Option<Violation>,
     done_at: Option<u64>,
@@ -96,6 +117,14 @@ impl World {
             let host = Host::new(index, dice.bytes(Purpose::Seed, link(index, index)), climate);
             hosts.extend(host.map(|host| Host { is_hostile: true, ..host }));
         }
+        for (host, home) in hosts.iter_mut().zip(scenario.homes) {
+            host.home = home;
+        }
+        let homes = {
+            let addresses: Vec<_> = hosts.iter().map(|host| host.address().ip()).collect();
+            let Climate { hops, mtu, .. } = scenario.climate;
+            Homes::new(&scenario.homes, &addresses, hops, mtu, scenario.lives, scenario.seed)
+        };
         let peers: Vec<_> = hosts.iter().map(|host| host.peer).collect();
         let honest = scenario.hosts.min(hosts.len());
         let mut tap = Tap::default();
@@ -107,6 +136,7 @@ impl World {
         let mut counts = Counts::default();
         scenario.climate.faults().for_each(|fault| counts.add(fault));
         let attackers = scenario.script.iter().any(|(_, op)| matches!(op, Op::Attack { .. }));
+        let touchers = scenario.script.iter().any(|(_, op)| matches!(op, Op::TouchPacket { .. }));
         let mut world = Self {
             oracle: Oracle::new(&peers[..honest], peers.get(honest).copied(), scenario.rolls_back()),
             tracer: Tracer::new(print),
@@ -123,6 +153,12 @@ impl World {
             met: Met::default(),
             healed: false,
             attackers,
+            touchers,
+            air: Air::default(),
+            homes,
+            watch: Watch::default(),
+            disturbed: 0,
+            stands: BTreeMap::new(),
             events: 0,
             violation: None,
             done_at: None,
@@ -298,6 +334,7 @@ impl World {
             | Event::DoneCheck
             | Event::Heal
             | Event::End => return None,
+            Event::Land { flight } => self.lands_at(flight)?,
         };
         Some(host).filter(|host| self.hosts[*host].paused_until > self.now)
     }
@@ -325,6 +362,7 @@ impl World {
             Event::SynAck { conn, attempt } => self.syn_ack(conn, attempt),
             Event::DialFailed { conn, refused } => self.dial_failed(conn, refused),
             Event::DialTimeout { conn } => self.dial_timeout(conn),
+            Event::Land { flight } => self.land(flight),
             Event::Arrive(side) => self.arrive(side),
             Event::Readable(side) => self.readable(side),
             Event::Written(side) => self.written(side),
@@ -355,7 +393,7 @@ impl World {
         let now = self.now;
         let host = &mut self.hosts[index];
         #[allow(unused_mut, reason = "a planted bug is set only in builds that have them")]
-        let mut config = Config::default();
+        let mut config = Config { datagrams: self.scenario.datagrams, ..Config::default() };
         #[cfg(peerlink_planted)]
         {
             config.planted = self.scenario.planted;
@@ -371,6 +409,7 @@ impl World {
         host.process = Some(Process::new(Mind::Node(Box::new(node)), now, base, host.drift_ppm));
         host.off = false;
         let (name, incarnation, address) = (host.name(), host.incarnation, host.address());
+        self.watch.knows(address);
         self.tracer.note(now, || format!("{name} starts (run {incarnation}) at {address}"));
         self.answer_unknown(index);
         self.feed(index, &Input::LocalAddresses(List::of([address])));
@@ -419,6 +458,7 @@ impl World {
                 self.fail(Check::QueuedIsDurable, format!("{name} stopped before its disk was done"))
             }
         }
+        self.disturb(down);
         (0..lost).for_each(|_| self.counts.add(Fault::BatchLost));
         (0..count).for_each(|_| self.counts.add(Fault::BatchKept));
         let verdict = self.oracle.synced(index, self.lived(index), &there);
@@ -441,6 +481,8 @@ impl World {
             let way = &mut self.links[index];
             (way.lose, way.refuse) = (0, 0);
             way.attacks.clear();
+            way.touches.clear();
+            way.squall = Squall::default();
         }
         for host in &mut self.hosts {
             host.doom = None;
@@ -487,6 +529,19 @@ impl World {
         let verdict = self.oracle.finish(&disks);
         self.judged(verdict);
         self.ended = true;
+    }
+
+    /// For so long, and until its traces are gone, faults may end sessions.
+    pub(crate) fn disturb(&mut self, lasts: u64) {
+        self.disturbed = self.disturbed.max(self.now.saturating_add(lasts).saturating_add(ATTEMPT));
+    }
+
+    /// A datagram passes the reader on the path.
+    pub(crate) fn overhear_datagram(&mut self, bytes: &[u8]) {
+        if let Some(found) = self.tap.read(&mut Tail::default(), bytes) {
+            let what = format!("the reader on the path found {found}");
+            self.fail(Check::Secrecy, what);
+        }
     }
 
     /// The bytes that one end hands to the network pass the reader on the path.

@@ -228,8 +228,7 @@ fn feeds(
             mended.replaced.extend(entry.replaces.map(|replaced| replaced.hash));
             let most = if ledger.mine { REPAIR_RUNS } else { RANGES };
             let runs = runs.entry(feed).or_default();
-            let is_lost = |first, last| loss.may_be(feed, first, last) || never_held(ledger, first, last);
-            if runs.take(seq, &entry, most, is_lost) {
+            if runs.take(seq, &entry, most, |first, last| loss.may_be(feed, first, last)) {
                 Ok(())
             } else {
                 Err(CorruptRecord::Dangling("an entry"))
@@ -266,12 +265,6 @@ fn feeds(
         );
     }
     Ok(kept)
-}
-
-/// Whether these are in a gap, by the feed's ledger. One whose ledger was lost says nothing.
-fn never_held(feed: &Feed, first: u64, last: u64) -> bool {
-    let held = |range: &Range| range.first <= first && last <= range.last;
-    known(feed) > 0 && last > feed.head && !feed.beyond.iter().any(held)
 }
 
 /// How many entries a feed's ledger knows.
@@ -348,16 +341,11 @@ fn set(feed: &mut Feed, runs: Runs) -> Runs {
     runs
 }
 
-fn ends(ranges: &[Range]) -> impl Iterator<Item = (u64, u64, EntryHash)> {
-    ranges.iter().map(|range| (range.first, range.last, range.hash))
-}
-
 /// Moves the head of an own feed. What is beyond a gap and was delivered comes back from the peer in its order. What was
 /// not is issued again in the next epoch, as after a rollback.
 fn set_own(feed: &mut Feed, mut runs: Runs) -> Runs {
     let (head, hash, beyond) = runs.split();
-    let is_whole = if feed.fork.is_some() { beyond.is_empty() } else { ends(beyond).eq(ends(&feed.beyond)) };
-    if head == feed.head && is_whole {
+    if head == feed.head && beyond.is_empty() {
         return runs;
     }
     let (acked, lamport) = (feed.acked, runs.lamport);
@@ -375,15 +363,7 @@ fn set_own(feed: &mut Feed, mut runs: Runs) -> Runs {
         }
         None => (head, hash, None),
     };
-    // Of what was proven, what is there whole: that is not issued again.
-    let proven = std::mem::take(&mut feed.acked_beyond);
-    let whole = |run: &Range, proven: &Range| match (run, proven) {
-        (run, proven) if proven.first <= run.first && run.last <= proven.last => Some(*run),
-        (run, proven) if run.first <= proven.first && proven.last <= run.last => Some(*proven),
-        _ => None,
-    };
-    let kept = waiting.iter().flat_map(|run| proven.iter().filter_map(|proven| whole(run, proven)));
-    feed.acked_beyond = List::of(kept);
+    feed.acked_beyond.clear();
     feed.beyond.clear();
     feed.closed = false;
     feed.lamport = feed.lamport.max(lamport);

@@ -37,6 +37,10 @@ pub enum Check {
     Authentic,
     /// No key meets a nonce twice.
     NonceOnce,
+    /// Who did not show that he is where he says is not sent three times more than he sent.
+    Amplification,
+    /// A session whose ends live, and whose way works, lasts, whatever somebody on the way does.
+    Lasting,
     /// Point 8: everything is bounded.
     Bounded,
     /// The contract between a node and its driver.
@@ -435,14 +439,9 @@ impl Oracle {
                 self.hosts[host].display.gap(peer, *epoch, *first, *last);
                 Ok(())
             }
-            Event::Gone { peer, epoch, .. }
-                if self.has_new_names() && self.hosts[host].ledger.writes(peer, epoch) =>
-            {
-                Ok(())
-            }
-            Event::Gone { peer, epoch, first, last } if self.is_hostile(peer) || self.has_new_names() => {
+            Event::Gone { peer, epoch, last, .. } if self.is_hostile(peer) || self.has_new_names() => {
                 let witness = &mut self.hosts[host];
-                witness.display.gone(&witness.ledger, peer, *epoch, (*first, *last))
+                witness.display.gone(&witness.ledger, peer, *epoch, *last)
             }
             // Their stores were rolled back, or that of who wrote it.
             Event::RolledBack { .. }
