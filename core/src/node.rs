@@ -354,9 +354,8 @@ impl Node {
                     }
                 }
                 Came::Observed(address) => {
-                    if self.own.observed(address) {
-                        self.peers.tell_candidates(&mut self.cx, &mut self.links);
-                    }
+                    self.own.observed(address);
+                    self.peers.tell_candidates(&mut self.cx, &mut self.links);
                 }
                 Came::Over => self.over(relay, AttemptOutcome::Refused, SessionEnd::Closed, true),
             }

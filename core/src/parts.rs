@@ -4,6 +4,7 @@
 //! [`Inbound`] holds what came beyond a gap. Both are bounded; the peer says with each acknowledgement how far it takes.
 
 use crate::limits::{INBOUND_BYTES, INBOUND_RANGES, OUTBOUND_BYTES, OUTBOUND_UNSENT_BYTES};
+use crate::planted::planted;
 use crate::wire::Malformed;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -68,6 +69,8 @@ pub(crate) struct Outbound {
     lost: Ranges,
     /// Up to here the peer takes.
     limit: u64,
+    #[cfg(peerlink_planted)]
+    pub(crate) planted: Option<crate::planted::Planted>,
 }
 
 impl Outbound {
@@ -141,6 +144,9 @@ impl Outbound {
 
     /// It was lost, or that must be assumed.
     pub(crate) fn lost(&mut self, range: &Range<u64>) {
+        if planted!(self, LostPartForgotten) {
+            return;
+        }
         self.lost.insert(range.start.max(self.base)..range.end);
         let arrived: Vec<u64> = self.arrived.0.keys().copied().collect();
         for from in arrived {

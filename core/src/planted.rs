@@ -27,6 +27,14 @@ pub enum Planted {
     CertificateIgnored,
     /// While a session stands, even a dead one, its peer may not begin another.
     NewerHandshakeRefused,
+    /// What comes authentic from an address is answered there, whoever receives there.
+    PathBelieved,
+    /// A packet counts as seen before it proved to be the peer's.
+    WindowMovedByForged,
+    /// A part that was in a lost packet is not sent again.
+    LostPartForgotten,
+    /// Whoever begins a session is answered, however many do.
+    CookieNeverAsked,
     /// What is sent again under the same id is another message.
     CallerForgotten,
     StoppedBeforeDurable,
@@ -59,7 +67,7 @@ pub enum Planted {
 
 #[cfg(peerlink_planted)]
 impl Planted {
-    pub const ALL: [(&'static str, Self); 36] = [
+    pub const ALL: [(&'static str, Self); 40] = [
         ("ack-before-durable", Self::AckBeforeDurable),
         ("dedup-off", Self::DedupOff),
         ("lost-ack-never-repaired", Self::LostAckNeverRepaired),
@@ -78,6 +86,10 @@ impl Planted {
         ("plaintext-on-the-wire", Self::PlaintextOnTheWire),
         ("certificate-ignored", Self::CertificateIgnored),
         ("newer-handshake-refused", Self::NewerHandshakeRefused),
+        ("path-believed", Self::PathBelieved),
+        ("window-moved-by-forged", Self::WindowMovedByForged),
+        ("lost-part-forgotten", Self::LostPartForgotten),
+        ("cookie-never-asked", Self::CookieNeverAsked),
         ("caller-forgotten", Self::CallerForgotten),
         ("stopped-before-durable", Self::StoppedBeforeDurable),
         ("evidence-lost-at-start", Self::EvidenceLostAtStart),

@@ -54,6 +54,11 @@ fn checks(bug: Planted) -> &'static [Check] {
         // What nobody wished away is gone, in no history, or counted as taken back.
         Planted::DeletedTooMuch => &[Check::SenderKeeps, Check::NothingHidden, Check::EvidenceGrows],
         Planted::EpochsWithoutEnd => &[Check::Bounded],
+        Planted::PathBelieved => &[Check::Amplification],
+        // The session ends for what somebody did, or for what was lost, that it should have survived; and so does the next.
+        Planted::WindowMovedByForged => &[Check::Lasting],
+        Planted::LostPartForgotten => &[Check::Lasting, Check::Liveness],
+        Planted::CookieNeverAsked => &[Check::Bounded],
     }
 }
 

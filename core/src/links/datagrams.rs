@@ -16,6 +16,7 @@ use crate::limits::{
 use crate::noise::Split;
 use crate::path::channel::{Channel, Opened, Place};
 use crate::path::dial::is_far;
+use crate::planted::planted;
 use crate::session::{Keys, Session, Step};
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{CloseReason, Frame, Port};
@@ -244,13 +245,10 @@ fn send(cx: &mut Cx, remote: Place, ttl: Option<u8>, bytes: Vec<u8>) {
             cx.stats.datagrams_sent += 1;
             cx.out.push_back(Output::Datagram { remote, ttl, bytes: Bytes::from(bytes) });
         }
-        // Full: the oldest is lost, as packets may be, and counted. What waits longest waits for a relay that does not
-        // read, and takes nothing from those that do.
+        // Full: lost, as packets may be, and counted.
         Place::Via { link, port } => {
-            if let Err(packet) = cx.to_relays.push((link, port, bytes)) {
+            if cx.to_relays.push((link, port, bytes)).is_err() {
                 cx.stats.relay_dropped += 1;
-                cx.to_relays.pop();
-                let _room_was_made = cx.to_relays.push(packet);
             }
         }
     }
@@ -414,7 +412,8 @@ impl Links {
                 (all + 1, same + usize::from(is_same_source(link, remote)))
             });
         let shown = self.cookies.good(cx, &remote, initiation);
-        if !shown && (all >= COOKIE_ABOVE || same > 0) {
+        let crowded = all >= COOKIE_ABOVE || same > 0;
+        if !shown && crowded && !planted!(cx, CookieNeverAsked) {
             let nonce = cx.rng.bytes();
             let baked = self.cookies.make(cx, &remote);
             if let Some(reply) = cookie(&cx.peer(), initiation.sender, &initiation.mac1, nonce, baked) {
@@ -578,10 +577,6 @@ impl Links {
         let mut lost = Vec::new();
         for stream in self.streams().collect::<Vec<_>>() {
             let Some((_, of, _)) = self.datagrams(stream) else { continue };
-            // A relay can say this often: whom it does not concern, it costs nothing.
-            if of.channel.as_ref().is_some_and(|channel| !channel.leads(through)) {
-                continue;
-            }
             let alive = match &mut of.channel {
                 Some(channel) => channel.lose(cx.now, through),
                 None => !through(of.remote),
