@@ -423,11 +423,18 @@ fn config(
         return Ok(());
     }
     let switch = |on: bool| if on { "on" } else { "off" };
-    line(&format!("expire  {}", after.map_or("never".to_owned(), crate::span::spoken)));
     let relays = if settings.relays.is_empty() { "none".to_owned() } else { settings.relays.join(", ") };
-    line(&format!("relays  {relays}"));
-    line(&format!("relay   {}", switch(settings.relay)));
-    line(&format!("udp     {}", switch(settings.udp)));
+    let expire = after.map_or("never".to_owned(), crate::span::spoken);
+    for (of, name, value) in [
+        (Setting::Expire, "expire", expire.as_str()),
+        (Setting::Relays, "relays", relays.as_str()),
+        (Setting::Relay, "relay", switch(settings.relay)),
+        (Setting::Udp, "udp", switch(settings.udp)),
+    ] {
+        if setting.is_none_or(|setting| setting == of) {
+            line(&format!("{name:<7} {value}"));
+        }
+    }
     Ok(())
 }
 
