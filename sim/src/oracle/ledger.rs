@@ -362,7 +362,7 @@ impl Ledger {
         let Some(kept) = self.entries.get(&(feed, seq)) else { return 0 };
         let Some(of) = self.feeds.get(&feed) else { return 0 };
         let key = |rank| OrderKey { conversation, lamport: kept.lamport, rank, epoch: of.epoch, seq };
-        u8::from(!self.orders.contains_key(&key(0)))
+        u8::from(self.orders.get(&key(0)) != Some(&feed))
     }
 
     fn check_indexes(&self, touched: &Touched) -> Verdict {
