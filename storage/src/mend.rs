@@ -228,7 +228,8 @@ fn feeds(
             mended.replaced.extend(entry.replaces.map(|replaced| replaced.hash));
             let most = if ledger.mine { REPAIR_RUNS } else { RANGES };
             let runs = runs.entry(feed).or_default();
-            if runs.take(seq, &entry, most, |first, last| loss.may_be(feed, first, last)) {
+            let is_lost = |first, last| loss.may_be(feed, first, last) || never_held(ledger, first, last);
+            if runs.take(seq, &entry, most, is_lost) {
                 Ok(())
             } else {
                 Err(CorruptRecord::Dangling("an entry"))
@@ -265,6 +266,12 @@ fn feeds(
         );
     }
     Ok(kept)
+}
+
+/// Whether these are in a gap, by the feed's ledger. One whose ledger was lost says nothing.
+fn never_held(feed: &Feed, first: u64, last: u64) -> bool {
+    let held = |range: &Range| range.first <= first && last <= range.last;
+    known(feed) > 0 && last > feed.head && !feed.beyond.iter().any(held)
 }
 
 /// How many entries a feed's ledger knows.
@@ -341,11 +348,16 @@ fn set(feed: &mut Feed, runs: Runs) -> Runs {
     runs
 }
 
+fn ends(ranges: &[Range]) -> impl Iterator<Item = (u64, u64, EntryHash)> {
+    ranges.iter().map(|range| (range.first, range.last, range.hash))
+}
+
 /// Moves the head of an own feed. What is beyond a gap and was delivered comes back from the peer in its order. What was
 /// not is issued again in the next epoch, as after a rollback.
 fn set_own(feed: &mut Feed, mut runs: Runs) -> Runs {
     let (head, hash, beyond) = runs.split();
-    if head == feed.head && beyond.is_empty() {
+    let is_whole = if feed.fork.is_some() { beyond.is_empty() } else { ends(beyond).eq(ends(&feed.beyond)) };
+    if head == feed.head && is_whole {
         return runs;
     }
     let (acked, lamport) = (feed.acked, runs.lamport);
@@ -363,7 +375,15 @@ fn set_own(feed: &mut Feed, mut runs: Runs) -> Runs {
         }
         None => (head, hash, None),
     };
-    feed.acked_beyond.clear();
+    // Of what was proven, what is there whole: that is not issued again.
+    let proven = std::mem::take(&mut feed.acked_beyond);
+    let whole = |run: &Range, proven: &Range| match (run, proven) {
+        (run, proven) if proven.first <= run.first && run.last <= proven.last => Some(*run),
+        (run, proven) if run.first <= proven.first && proven.last <= run.last => Some(*proven),
+        _ => None,
+    };
+    let kept = waiting.iter().flat_map(|run| proven.iter().filter_map(|proven| whole(run, proven)));
+    feed.acked_beyond = List::of(kept);
     feed.beyond.clear();
     feed.closed = false;
     feed.lamport = feed.lamport.max(lamport);

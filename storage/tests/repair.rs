@@ -4,9 +4,12 @@ mod support;
 
 use bytes::Bytes;
 use peerlink_core::api::Store;
+use peerlink_core::bounded::List;
 use peerlink_core::identity::IdentitySecret;
 use peerlink_core::ids::{Epoch, FeedNo};
-use peerlink_core::record::{Conversation, Counters, Entry, Key, KeyBytes, Place, Profile, Record};
+use peerlink_core::record::{
+    Conversation, Counters, Entry, Feed, Key, KeyBytes, Place, Profile, Range, Record, Table,
+};
 use peerlink_core::time::{Age, Instant, WallClock};
 use peerlink_core::{Config, Restore};
 use peerlink_storage::{Message, OpenError, Repaired};
@@ -299,4 +302,41 @@ fn what_the_user_deleted_does_not_count_as_lost() {
     let (found, (_writer, _pages, reader)) = (content(&store), open(&store));
     assert_eq!((found.messages.len() as u64, found.missing), (2 * (PAIRS - 10), 0));
     assert_eq!(reader.counts(CONVERSATION).unwrap().sent, PAIRS, "heads are where they were");
+}
+
+/// What a gap hides still comes: a repair must not take it for deleted. And what is beyond one in an own feed stays.
+#[test]
+fn a_gap_is_a_gap_after_a_repair() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, aside) = (dir.path().join("store"), dir.path().join("aside"));
+    make(&store);
+    let (mut writer, pages, reader) = open(&store);
+    let beyond =
+        || List::of([Range { prev: support::hash(PAIRS + 2), ..support::range(PAIRS + 3, PAIRS + 3) }]);
+    let (mut own, mut theirs) = (feed(true, PAIRS), feed(false, PAIRS));
+    for (feed, hash) in [(&mut own, PAIRS + 3), (&mut theirs, PAIRS + 3)] {
+        feed.beyond = beyond();
+        feed.lamport = 2 * PAIRS + 6;
+        feed.beyond.first_mut().unwrap().hash = support::hash(hash);
+    }
+    (own.acked, own.acked_hash, own.acked_beyond) = (own.head, own.hash, own.beyond.clone());
+    let mut writes = vec![
+        (Key::Feed(FeedNo(MINE)).encode(), Some(own.encode())),
+        (Key::Feed(FeedNo(PEERS)).encode(), Some(theirs.encode())),
+        (Key::Counters.encode(), Some(Counters { arrival: PAIRS + 1, version: 99 }.encode())),
+    ];
+    writes.extend(support::entry(true, PAIRS + 3, 2 * PAIRS + 5, 0));
+    writes.extend(support::entry(false, PAIRS + 3, 2 * PAIRS + 6, PAIRS + 1));
+    writer.commit(&[batch(99, writes)]).unwrap();
+    drop((writer, pages, reader));
+    fs::remove_file(store.join("format")).unwrap();
+    peerlink_storage::repair(&store, &aside, peer(me())).unwrap();
+    let found = content(&store);
+    assert_eq!((found.messages.len() as u64, found.missing), (2 * PAIRS + 2, 2));
+    let feeds: Vec<Feed> = support::restored(&store)
+        .iter()
+        .filter(|(key, _)| key[0] == Table::Feed as u8)
+        .map(|(_, value)| Feed::decode(value).unwrap())
+        .collect();
+    assert_eq!(feeds, [own, theirs]);
 }
