@@ -259,8 +259,9 @@ impl Packer {
                 return false;
             }
             self.finish(record);
-            Frame::Gone(Gone { author: self.author, epoch: self.epoch, first, last: seq, hash: entry.hash })
-                .encode(record);
+            let (author, epoch) = (self.author, self.epoch);
+            let (hash, lamport) = (entry.hash, entry.lamport);
+            Frame::Gone(Gone { author, epoch, first, last: seq, hash, lamport }).encode(record);
             return true;
         }
         self.scratch.clear();

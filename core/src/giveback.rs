@@ -80,7 +80,7 @@ impl Giveback {
             let first = first_of(seq, &entry);
             // What was deleted here is gone; what is missing here may still come.
             if first > next && held(&wanted.epoch, next) {
-                let marker = gone_marker(next, entry.prev, entry.lamport.saturating_sub(1));
+                let marker = gone_marker(next, entry.prev, entry.lamport);
                 self.ready.push_back((first - 1, marker));
             }
             next = seq + 1;

@@ -12,7 +12,8 @@ use crate::chain::{ClosedEpochs, Placed, displace, empty_feed, first_name, is_he
 use crate::cx::{Cx, InboxAsked, Promise, Snapshot};
 use crate::ids::{BatchId, ConversationNo, EntryHash, Epoch, FeedNo, MessageRef, PeerId};
 use crate::limits::{
-    CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, EPOCHS, EPOCHS_A_DAY, EPOCHS_WINDOW, OPEN_EPOCHS, SEQ_LIMIT,
+    CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, EPOCHS, EPOCHS_A_DAY, EPOCHS_WINDOW, LAMPORT_LIMIT, OPEN_EPOCHS,
+    SEQ_LIMIT,
 };
 use crate::planted::planted;
 use crate::record::{
@@ -353,6 +354,9 @@ impl Inbox {
 
     /// Entries that are gone at their author: counted as held, shown as gone.
     pub(crate) fn gone(&mut self, cx: &mut Cx, gone: &Gone) {
+        if gone.lamport > LAMPORT_LIMIT {
+            return;
+        }
         let begins = gone.first == 1 && (1..=SEQ_LIMIT).contains(&gone.last);
         let known = self.feeds.contains_key(&gone.epoch);
         if !known && (!begins || !self.open_epoch(cx, gone.epoch)) {
@@ -365,7 +369,7 @@ impl Inbox {
         }
         held.dirty = true;
         self.changed = true;
-        let mut marker = gone_marker(gone.first, gone.hash, held.feed.lamport);
+        let mut marker = gone_marker(gone.first, gone.hash, gone.lamport);
         marker.arrival = cx.next_arrival();
         let no = held.no;
         let order = self.order_of(gone.epoch, gone.last, marker.lamport);
@@ -422,11 +426,21 @@ impl Inbox {
 
     // --- what is held ----------------------------------------------------------------------------------------
 
-    /// What is held of an epoch beyond `upto`, if it is anything.
-    pub(crate) fn beyond(&self, epoch: &Epoch, upto: u64) -> Option<(FeedNo, u64)> {
-        let held = self.feeds.get(epoch)?;
+    /// From the first to the last number that is held of an epoch and that its author does not have, if there is one.
+    pub(crate) fn lacking(&self, row: &HaveFeed) -> Option<(FeedNo, u64, u64)> {
+        let held = self.feeds.get(&row.epoch)?;
         let last = held.feed.beyond.last().map_or(held.feed.head, |range| range.last);
-        (last > upto).then_some((held.no, last))
+        let mut from = row.upto.checked_add(1)?;
+        while from <= last {
+            if let Some(range) = row.beyond.iter().find(|range| (range.first..=range.last).contains(&from)) {
+                from = range.last.checked_add(1)?;
+            } else if is_held(&held.feed, from) {
+                return Some((held.no, from, last));
+            } else {
+                from = held.feed.beyond.iter().find(|range| range.first > from)?.first;
+            }
+        }
+        None
     }
 
     fn find(&self, feed: FeedNo) -> Option<&Held> {

@@ -5,7 +5,7 @@
 
 use crate::api::{Event, KeyRange, Page};
 use crate::bounded::List;
-use crate::chain::{ClosedEpochs, empty_feed, first_name};
+use crate::chain::{ClosedEpochs, empty_feed, first_name, is_held};
 use crate::cx::{Cx, OutboxAsked as Asked};
 use crate::ids::{CallerId, ConversationId, ConversationNo, EntryHash, Epoch, FeedNo, MessageRef, PeerId};
 use crate::limits::{CREDIT_BYTES, EPOCHS, OPEN_EPOCHS};
@@ -166,7 +166,8 @@ impl Outgoing {
     }
 
     pub(crate) fn is_last(&self, feed: FeedNo, seq: u64) -> bool {
-        self.all().any(|outbox| outbox.no() == feed && outbox.feed().head == seq)
+        let ends = |feed: &Feed| feed.head == seq || feed.beyond.iter().any(|range| range.last == seq);
+        self.all().any(|outbox| outbox.no() == feed && ends(outbox.feed()))
     }
 
     pub(crate) fn order(&self, feed: FeedNo, seq: u64, lamport: u64) -> Option<OrderKey> {
@@ -177,7 +178,7 @@ impl Outgoing {
     /// Where this own message is stored, and whether it is delivered.
     pub(crate) fn place(&self, message: MessageRef) -> Option<(FeedNo, bool)> {
         let outbox = self.all().find(|outbox| outbox.feed().epoch == message.epoch)?;
-        let there = message.seq >= 1 && message.seq <= outbox.feed().head;
+        let there = message.seq >= 1 && is_held(outbox.feed(), message.seq);
         there.then(|| (outbox.no(), outbox.is_delivered(message.seq)))
     }
 
@@ -306,7 +307,7 @@ impl Outgoing {
     }
 
     fn holder(&self, name: &Head) -> Option<FeedNo> {
-        let holds = |outbox: &&Outbox| outbox.feed().epoch == name.epoch && name.seq <= outbox.feed().head;
+        let holds = |outbox: &&Outbox| outbox.feed().epoch == name.epoch && is_held(outbox.feed(), name.seq);
         self.all().find(holds).map(Outbox::no)
     }
 
@@ -341,7 +342,11 @@ impl Outgoing {
         if !outbox.is_asking() {
             return false;
         }
+        let had_fork = outbox.has_fork();
         let progressed = outbox.loaded(cx, asked, page);
+        if had_fork && !outbox.has_fork() {
+            self.resume(cx);
+        }
         if !self.reissue(cx, feed, lamport) {
             self.settle_given(cx);
         }
@@ -467,8 +472,7 @@ impl Outgoing {
         progressed |= self.current.have(cx, have, true);
         let more = |feed: &HaveFeed| {
             let mine = self.all().find(|outbox| outbox.feed().epoch == feed.epoch);
-            feed.author == Author::Receiver
-                && mine.is_none_or(|outbox| outbox.row(false).is_some_and(|row| row.upto < feed.upto))
+            feed.author == Author::Receiver && mine.is_none_or(|outbox| outbox.lacks(feed))
         };
         // The peer knows now what follows the earlier ones: it can close those that I have whole as well.
         let first = unread && self.current.feed().acked > 0;
@@ -505,7 +509,8 @@ impl Outgoing {
 
     fn note_unknown(&mut self, have: &Have) {
         self.unknown.clear();
-        for feed in have.feeds.iter().filter(|feed| feed.author == Author::Receiver && feed.upto > 0) {
+        let holds = |feed: &&HaveFeed| feed.upto > 0 || !feed.beyond.is_empty();
+        for feed in have.feeds.iter().filter(|feed| feed.author == Author::Receiver).filter(holds) {
             if self.all().all(|outbox| outbox.feed().epoch != feed.epoch) {
                 let _as_many_as_fit = self.unknown.push(feed.epoch);
             }
@@ -551,7 +556,7 @@ impl Outgoing {
             cx.misbehaved(self.peer, "gave back what this profile never wrote");
             return;
         }
-        if self.unknown.contains(&epoch) && seq == 1 {
+        if self.unknown.contains(&epoch) {
             let feed = Feed { link: entry.link, ..empty_feed(self.no, epoch) };
             let mut outbox = Outbox::new(self.me, self.peer, self.conversation, cx.new_feed(), feed);
             outbox.begin(0);
@@ -584,8 +589,11 @@ impl Outgoing {
 
     /// The peer does not have these of mine any more.
     pub(crate) fn given_gone(&mut self, cx: &mut Cx, gone: &Gone) {
-        if let Some(outbox) = self.earlier.iter_mut().find(|outbox| outbox.feed().epoch == gone.epoch) {
-            outbox.given_gone(cx, gone);
+        let ended = self.has_names();
+        if let Some(outbox) = self.earlier.iter_mut().find(|outbox| outbox.feed().epoch == gone.epoch)
+            && outbox.given_gone(cx, gone, ended)
+        {
+            self.resume(cx);
         }
     }
 }

@@ -200,7 +200,7 @@ impl Speaker {
     pub fn first(&mut self, responder: &PeerId) -> Vec<u8> {
         self.symmetric.mix_hash(&self.ephemeral.public);
         self.symmetric.mix_hash(&[]);
-        let mut out = vec![2];
+        let mut out = vec![3];
         out.extend_from_slice(&self.ephemeral.public);
         let key = blake3::derive_key("peerlink 2026-11 v1 mac1", responder.as_bytes());
         let mut mac = [0; 16];

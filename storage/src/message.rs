@@ -102,9 +102,10 @@ fn len(range: &Range) -> u64 {
     range.last.saturating_sub(range.first).saturating_add(1)
 }
 
-/// Entries of an own feed that are not acknowledged.
+/// Entries of an own feed that are not acknowledged. What a rollback left beyond a gap is.
 pub(crate) fn queued(feed: &Feed) -> u64 {
-    let beyond = feed.acked_beyond.iter().map(len).fold(0, u64::saturating_add);
+    let below = feed.acked_beyond.iter().filter(|range| range.last <= feed.head);
+    let beyond = below.map(len).fold(0, u64::saturating_add);
     feed.head.saturating_sub(feed.acked).saturating_sub(beyond)
 }
 
@@ -175,6 +176,8 @@ mod tests {
             (1..=10).filter(|seq| state(&own, *seq, None) == State::Delivered).collect();
         assert_eq!(delivered, [1, 2, 3, 4, 6, 7, 10]);
         assert_eq!(queued(&own), 3);
+        own.acked_beyond = List::of([range(6, 7), range(20, 29)]);
+        assert_eq!(queued(&own), 4);
         assert_eq!(state(&feed(false), 1, None), State::Received);
         let cancelled = |settled| Some(Dropped::Cancelled { settled });
         assert_eq!(state(&own, 5, cancelled(false)), State::Cancelled);

@@ -422,7 +422,8 @@ fn numbers_at_the_end_of_all_numbers_are_turned_away() {
     let mut bench = Bench::new(false);
     let (stream, mut speaker) = bench.session();
     let hash = EntryHash([7; 32]);
-    let gone = Gone { author: Author::Sender, epoch: Epoch([9; 16]), first: 1, last: u64::MAX - 1, hash };
+    let (author, epoch) = (Author::Sender, Epoch([9; 16]));
+    let gone = Gone { author, epoch, first: 1, last: u64::MAX - 1, hash, lamport: 1 };
     say(&mut bench, stream, &mut speaker, &frame(&Frame::Gone(gone)));
     let (stream, mut speaker) = bench.session();
     say(&mut bench, stream, &mut speaker, &texts(9, u64::MAX, hash, &["the last of all"]));
@@ -444,6 +445,7 @@ fn frames_that_nobody_asked_for_change_nothing() {
         first: 1,
         last: u64::MAX,
         hash: EntryHash([7; 32]),
+        lamport: 1,
     };
     for frames in [
         frame(&Frame::Pong(4711)),

@@ -1,5 +1,5 @@
 //! My feed of one epoch towards one peer: numbers what is written, offers what is durable, and believes an
-//! acknowledgement only if its hash is mine (`judge`).
+//! acknowledgement only if its hash is mine (`judge`). What a rollback lost comes back from the peer (`given`).
 //!
 //! In memory is only what waits to be offered next (`ready`, a run without holes) and what is on the way (`flight`:
 //! numbers, costs and hashes). Everything else is on disk and is loaded by page when its turn comes.
@@ -11,6 +11,7 @@
 //! What the user took back is offered only after the peer said what it has: then it is known whether it came all the
 //! same, and if it did not, that it never will.
 
+mod given;
 mod judge;
 
 use crate::api::{Event, KeyRange, Page};
@@ -25,7 +26,7 @@ use crate::limits::{
     PLAINTEXT_BYTES, READY_BYTES, RUN_ENTRIES,
 };
 use crate::planted::planted;
-use crate::record::{Dropped, Entry, EpochLink, Feed, Head, Key, OrderKey, Place, Record as _, Shown};
+use crate::record::{Dropped, Entry, EpochLink, Feed, Head, Key, OrderKey, Place, Range, Record as _, Shown};
 use crate::time::{Age, Duration};
 use crate::wire::entry::Author;
 use crate::wire::frame::Have;
@@ -39,6 +40,14 @@ struct Flight {
     cost: u32,
     hash: EntryHash,
     expires: Option<Age>,
+}
+
+/// A have-vector that waits for hashes of own entries, and those that were read. Only the newest counts.
+#[derive(Debug)]
+struct Claim {
+    have: Have,
+    current: bool,
+    hashes: judge::Hashes,
 }
 
 /// A body that travels in chunks.
@@ -87,10 +96,7 @@ pub(crate) struct Outbox {
     /// The peer said in this session what it has.
     heard: bool,
     asked: Option<Asked>,
-    /// A have-vector of which a hash is being looked up. Only the newest counts.
-    held_have: Option<Have>,
-    /// Hashes of own entries that were looked up for it.
-    looked_up: BTreeMap<u64, EntryHash>,
+    claim: Option<Claim>,
     backoff: Backoff,
     /// An entry that was taken back waits until it is stored that the peer does not have it.
     settling: Option<u64>,
@@ -105,7 +111,7 @@ pub(crate) struct Outbox {
     stale: bool,
     /// A page of what must be issued again.
     reissue: VecDeque<(u64, Entry)>,
-    given: judge::Given,
+    given: given::Given,
 }
 
 impl Outbox {
@@ -136,8 +142,7 @@ impl Outbox {
             skip: Vec::new(),
             heard: false,
             asked: None,
-            held_have: None,
-            looked_up: BTreeMap::new(),
+            claim: None,
             backoff: Backoff::default(),
             settling: None,
             offered: 0,
@@ -146,7 +151,7 @@ impl Outbox {
             overdue: None,
             stale: false,
             reissue: VecDeque::new(),
-            given: judge::Given::default(),
+            given: given::Given::default(),
         }
     }
 
@@ -159,7 +164,8 @@ impl Outbox {
     }
 
     pub(crate) fn unacknowledged(&self) -> u64 {
-        let beyond: u64 = self.feed.acked_beyond.iter().map(|range| range.last - range.first + 1).sum();
+        let below = self.feed.acked_beyond.iter().filter(|range| range.last <= self.feed.head);
+        let beyond: u64 = below.map(|range| range.last - range.first + 1).sum();
         self.feed.head.saturating_sub(self.feed.acked).saturating_sub(beyond)
     }
 
@@ -314,8 +320,7 @@ impl Outbox {
     pub(crate) fn end(&mut self) {
         self.stop_offering();
         self.heard = false;
-        self.held_have = None;
-        self.looked_up.clear();
+        self.claim = None;
         self.asked = None;
         self.backoff.reset();
         (self.offered, self.elsewhere) = (0, 0);
@@ -419,7 +424,7 @@ impl Outbox {
                 None => Some((Asked::Reissue { from }, self.range(from, self.feed.head))),
             };
         }
-        if let Some(seq) = self.held_have.as_ref().and_then(|have| self.unknown_hash(have)) {
+        if let Some(seq) = self.wants_hash() {
             return Some((Asked::Hash { seq }, self.range(seq, seq)));
         }
         if let Some(hash) = self.wants_shown(ended) {
@@ -429,14 +434,31 @@ impl Outbox {
             return Some((Asked::Own { from }, self.range(from, self.feed.head)));
         }
         let cursor = self.settle_cursor()?;
-        if cursor > self.durable.0 || !self.ready.is_empty() || self.credit_left(left) < ENTRY_COST {
+        if cursor > self.last() || !self.ready.is_empty() || self.credit_left(left) < ENTRY_COST {
             return None;
         }
-        Some((Asked::Entries { from: cursor }, self.range(cursor, self.durable.0)))
+        let first = self.gap(cursor).map_or(cursor, |next| next.first);
+        Some((Asked::Entries { from: cursor }, self.range(first, self.last())))
+    }
+
+    /// The highest number that may be offered.
+    fn last(&self) -> u64 {
+        self.feed.beyond.last().map_or(self.durable.0, |range| range.last)
+    }
+
+    /// If this number is in a gap of the feed: what comes after the gap.
+    fn gap(&self, seq: u64) -> Option<Range> {
+        let next = self.feed.beyond.iter().find(|range| seq <= range.last)?;
+        (seq > self.feed.head && seq < next.first).then_some(*next)
+    }
+
+    /// Where the page ends that begins here.
+    fn run_end(first: u64, last: u64) -> u64 {
+        last.min(first.saturating_add(RUN_ENTRIES as u64))
     }
 
     fn range(&self, first: u64, last: u64) -> KeyRange {
-        let last = last.min(first.saturating_add(RUN_ENTRIES as u64));
+        let last = Self::run_end(first, last);
         let page = u32::try_from(PAGE_BYTES).unwrap_or(u32::MAX);
         let key = |seq| Key::Entry { feed: self.no, seq };
         KeyRange::new(&key(first), &key(last), page)
@@ -481,10 +503,7 @@ impl Outbox {
                 false
             }
             Asked::Reissue { from } => {
-                self.reissue = entries(page).collect();
-                if self.reissue.is_empty() {
-                    self.reissue_skipped(cx, *from);
-                }
+                self.reissue_loaded(cx, *from, page);
                 false
             }
         }
@@ -497,16 +516,21 @@ impl Outbox {
         let mut next = from;
         for (seq, entry) in entries(page) {
             let first = first_of(seq, &entry);
+            if let Some(after) = self.gap(next) {
+                // What a rollback lost, and the peer does not have either.
+                self.push_ready(after.first - 1, gone_marker(next, after.prev, entry.lamport));
+                next = after.first;
+            }
             if first > next {
                 // What was deleted is gone; what follows it says which hash it ended with.
-                self.push_ready(first - 1, gone_marker(next, entry.prev, entry.lamport.saturating_sub(1)));
+                self.push_ready(first - 1, gone_marker(next, entry.prev, entry.lamport));
             }
             next = seq + 1;
             self.push_ready(seq, entry);
         }
         if next == from && self.cursor == Some(from) {
             // This entry cannot be read. What comes after it must not wait for it: the peer shows a gap.
-            self.cursor = Some(from + 1);
+            self.cursor = Some(self.gap(from).map_or(from, |after| after.first) + 1);
             cx.misbehaved(self.me, "an own entry cannot be read from the store");
         }
     }
@@ -544,7 +568,7 @@ impl Outbox {
             return true;
         }
         let Some(cursor) = self.settle_cursor() else { return false };
-        cursor <= self.durable.0
+        cursor <= self.last()
             && self.ready.front().is_some_and(|(seq, entry)| {
                 cost(entry) <= self.credit_left(left)
                     && self.may_offer(*seq, entry)
@@ -585,7 +609,7 @@ impl Outbox {
     /// What the user took back comes next, and the peer has said that it does not have it: that is stored first, of all that
     /// follow each other.
     pub(crate) fn settle_withdrawn(&mut self, cx: &mut Cx) {
-        let heard = self.heard && self.held_have.is_none();
+        let heard = self.heard && self.claim.is_none();
         let heard = heard || planted!(cx, TakenBackUnheard);
         if !heard || self.settling.is_some() || self.settle_cursor().is_none() {
             return;
@@ -640,7 +664,7 @@ impl Outbox {
         let mut left = left;
         let mut packer = Packer::new(Author::Sender, self.feed.epoch);
         while let Some(cursor) = self.settle_cursor() {
-            let Some((seq, entry)) = self.ready.front().filter(|_| cursor <= self.durable.0) else { break };
+            let Some((seq, entry)) = self.ready.front().filter(|_| cursor <= self.last()) else { break };
             let held = !self.may_offer(*seq, entry) || self.is_overdue(cx, *seq, entry);
             if held || cost(entry) > self.credit_left(left) {
                 break;

@@ -30,8 +30,8 @@ impl Peer {
         let inbox = &self.inbox;
         let own = have.feeds.iter().filter(|row| row.author == Author::Sender);
         let rows = own.filter_map(|row| {
-            let (no, to) = inbox.beyond(&row.epoch, row.upto)?;
-            Some(Wanted { epoch: row.epoch, no, from: row.upto.saturating_add(1), to })
+            let (no, from, to) = inbox.lacking(row)?;
+            Some(Wanted { epoch: row.epoch, no, from, to })
         });
         self.giveback.want(cx.now, rows);
     }

@@ -70,7 +70,8 @@ pub struct Chunk<'a> {
 }
 
 /// Entries `first..=last` are gone at who should have them: counted as filled, shown as gone. `hash` is that of `last`, so
-/// that what follows fits the chain.
+/// that what follows fits the chain; `lamport` is the logical time of that, so that both sides show the hole right before
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gone {
     pub author: Author,
@@ -78,6 +79,7 @@ pub struct Gone {
     pub first: u64,
     pub last: u64,
     pub hash: EntryHash,
+    pub lamport: u64,
 }
 
 /// A run as it was received: its head, and the items still to be decoded.

@@ -73,7 +73,8 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         closed: List::of([Closed { author: Author::Sender, epochs: 2, hash: hash(5) }]),
     };
     let chunk = Chunk { author: Author::Sender, epoch: epoch(1), seq: 2, offset: 15_360, bytes: b"part" };
-    let gone = Gone { author: Author::Receiver, epoch: epoch(1), first: 2, last: 3, hash: hash(6) };
+    let gone =
+        Gone { author: Author::Receiver, epoch: epoch(1), first: 2, last: 3, hash: hash(6), lamport: 300 };
     let reasons = [
         CloseReason::Goodbye,
         CloseReason::Replaced,

@@ -13,7 +13,7 @@ use crate::ids::{Epoch, Name, PeerId, SessionId};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// Length of message 1.
 pub const FIRST_LEN: usize = 1 + 32 + MAC_LEN;
 const MAC_LEN: usize = 16;

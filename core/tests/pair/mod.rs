@@ -132,6 +132,8 @@ pub struct Pair {
     pub silent: bool,
     /// Dials are refused.
     pub refuse: bool,
+    /// Bytes that pass at once in one direction.
+    pub at_once: usize,
     pub delivered_bytes: u64,
     /// Datagrams can be sent; set before the sides start.
     pub datagrams: bool,
@@ -230,6 +232,7 @@ impl Pair {
             pipes: Vec::new(),
             silent: false,
             refuse: false,
+            at_once: usize::MAX,
             delivered_bytes: 0,
             datagrams,
             air: Air::new(),
@@ -597,7 +600,7 @@ impl Pair {
                 let stream = pipe.ends[to];
                 let budget = self.sides[to].node.as_ref().map_or(0, |node| node.read_budget(stream));
                 let pipe = &mut self.pipes[at];
-                let take = pipe.bytes[1 - to].len().min(budget).min(most);
+                let take = pipe.bytes[1 - to].len().min(budget).min(most.min(self.at_once));
                 if take > 0 {
                     let bytes: Vec<u8> = pipe.bytes[1 - to].drain(..take).collect();
                     self.delivered_bytes += bytes.len() as u64;

@@ -260,7 +260,14 @@ impl Hostile {
         let mut frames = forge::run(Author::Receiver, epoch, seq, prev, &[item]);
         let (first, last) = (choice.number(seq), choice.number(seq));
         let author = if choice.below(2) == 0 { Author::Sender } else { Author::Receiver };
-        frames.extend(forge::frame(&Frame::Gone(Gone { author, epoch, first, last, hash: prev })));
+        frames.extend(forge::frame(&Frame::Gone(Gone {
+            author,
+            epoch,
+            first,
+            last,
+            hash: prev,
+            lamport: last,
+        })));
         self.say(stream, &frames);
     }
 

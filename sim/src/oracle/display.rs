@@ -109,7 +109,13 @@ impl Display {
     }
 
     /// Numbers that will never come are shown as that, under an arrival number like anything else.
-    pub(super) fn gone(&mut self, ledger: &Ledger, peer: &PeerId, epoch: Epoch, last: u64) -> Verdict {
+    pub(super) fn gone(
+        &mut self,
+        ledger: &Ledger,
+        peer: &PeerId,
+        epoch: Epoch,
+        (first, last): (u64, u64),
+    ) -> Verdict {
         if ledger.arrival(self.arrival + 1) != Some((*peer, MessageRef { epoch, seq: last })) {
             let what = format!(
                 "{epoch}:{last} is shown as gone after arrival {}, and is not what follows",
@@ -118,6 +124,7 @@ impl Display {
             return Err(wrong(Check::ExactlyOnce, what));
         }
         self.arrival += 1;
+        self.gap(peer, epoch, first, last);
         Ok(())
     }
 

@@ -453,7 +453,9 @@ impl Ledger {
             }
             let news = std::iter::once((held.0 + 1, after.head));
             let mut news = news.chain(after.beyond.iter().map(|range| (range.first, range.last)));
-            if let Some(seq) = news.find_map(|(first, last)| self.missing(*no, first, last)) {
+            // What is being issued again goes one by one.
+            let missing = news.find_map(|(first, last)| self.missing(*no, first, last));
+            if let Some(seq) = missing.filter(|_| !forks || after.fork.is_none()) {
                 let what = format!("feed {no} remembers entry {seq}, and it is not stored");
                 return Err(wrong(Check::AcknowledgedIsDurable, what));
             }
@@ -469,10 +471,7 @@ impl Ledger {
             }
             let taken =
                 |seq| wrong(Check::EvidenceGrows, format!("the proof that {seq} was delivered is gone"));
-            let newly = match grown(acked, (after.acked, &after.acked_beyond)) {
-                Err(_) if forks => continue,
-                newly => newly.map_err(taken)?,
-            };
+            let newly = grown(acked, (after.acked, &after.acked_beyond)).map_err(taken)?;
             if newly.is_empty() {
                 continue;
             }
@@ -522,7 +521,14 @@ impl Ledger {
     /// The entry that is held of this peer, if entry and feed record are both there.
     pub(super) fn held(&self, author: &PeerId, epoch: &Epoch, seq: u64) -> Option<EntryHash> {
         let (no, feed) = self.feed_of(author, epoch, false)?;
-        self.was_stored(no, seq).filter(|_| covers(feed.head, &feed.beyond, seq)).map(|kept| kept.hash)
+        self.stands_for(no, seq).filter(|_| covers(feed.head, &feed.beyond, seq)).map(|kept| kept.hash)
+    }
+
+    /// The entry that is or was stored there, or what stands for it if it is gone.
+    fn stands_for(&self, feed: FeedNo, seq: u64) -> Option<&Kept> {
+        let next = || self.entries.range((feed, seq)..=(feed, u64::MAX)).next();
+        let stored = self.was_stored(feed, seq);
+        stored.or_else(|| next().filter(|(_, kept)| kept.first <= seq).map(|(_, kept)| kept))
     }
 
     /// Every message that this peer wrote, by the id that it gave it, and how often it stands in the history.
@@ -557,7 +563,7 @@ impl Ledger {
     /// The own entry towards this peer.
     pub(super) fn own(&self, peer: &PeerId, epoch: &Epoch, seq: u64) -> Option<EntryHash> {
         let (no, _) = self.feed_of(peer, epoch, true)?;
-        self.was_stored(no, seq).map(|kept| kept.hash)
+        self.stands_for(no, seq).map(|kept| kept.hash)
     }
 
     pub(super) fn caller_of(&self, peer: &PeerId, epoch: &Epoch, seq: u64) -> Option<CallerId> {
@@ -601,6 +607,11 @@ impl Ledger {
         let feed = self.feeds.get(&place.feed)?;
         let peer = self.conversations.get(&feed.conversation)?.peer;
         Some((peer, MessageRef { epoch: feed.epoch, seq: place.seq }))
+    }
+
+    /// Whether this epoch is an own one towards this peer.
+    pub(super) fn writes(&self, peer: &PeerId, epoch: &Epoch) -> bool {
+        self.feed_of(peer, epoch, true).is_some()
     }
 
     /// Peer and record of every feed.

@@ -439,9 +439,14 @@ impl Oracle {
                 self.hosts[host].display.gap(peer, *epoch, *first, *last);
                 Ok(())
             }
-            Event::Gone { peer, epoch, last, .. } if self.is_hostile(peer) || self.has_new_names() => {
+            Event::Gone { peer, epoch, .. }
+                if self.has_new_names() && self.hosts[host].ledger.writes(peer, epoch) =>
+            {
+                Ok(())
+            }
+            Event::Gone { peer, epoch, first, last } if self.is_hostile(peer) || self.has_new_names() => {
                 let witness = &mut self.hosts[host];
-                witness.display.gone(&witness.ledger, peer, *epoch, *last)
+                witness.display.gone(&witness.ledger, peer, *epoch, (*first, *last))
             }
             // Their stores were rolled back, or that of who wrote it.
             Event::RolledBack { .. }
