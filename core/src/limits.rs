@@ -162,6 +162,8 @@ pub const QUEUES: usize = CONTACTS + INVITES;
 pub const BACK_PORTS: usize = 256;
 /// Packets that wait for one client to take them, of each sender.
 pub const FORWARDED: usize = 64;
+/// Bytes of all that wait for one client.
+pub const FORWARDED_BYTES: usize = 128 * 1024;
 /// Senders whose packets wait for one client.
 pub const FORWARDERS: usize = 64;
 /// Bytes of packets that one client may send through a relay: in a second, and at once.
@@ -273,6 +275,7 @@ const _: () = {
         SETTLED_PACKETS + PROBE_PACKETS + (PROBES as usize) < SENT_PACKETS,
         "what is only remembered does not keep packets from being sent"
     );
+    assert!(FORWARDED * PACKET_BYTES < FORWARDED_BYTES, "one sender does not fill what may wait");
     assert!(PACKET_THRESHOLD <= PACKET_THRESHOLD_MAX);
     assert!(CANDIDATES < WAYS, "what is tried leaves room for what works");
     assert!(OUTBOUND_BYTES >= 2 * (PLAINTEXT_BYTES + RECORD_PREFIX), "a record fits beside another");

@@ -354,8 +354,9 @@ impl Node {
                     }
                 }
                 Came::Observed(address) => {
-                    self.own.observed(address);
-                    self.peers.tell_candidates(&mut self.cx, &mut self.links);
+                    if self.own.observed(address) {
+                        self.peers.tell_candidates(&mut self.cx, &mut self.links);
+                    }
                 }
                 Came::Over => self.over(relay, AttemptOutcome::Refused, SessionEnd::Closed, true),
             }

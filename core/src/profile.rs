@@ -58,14 +58,16 @@ impl Own {
         self.renew(cx, false);
     }
 
-    /// A relay sees our packets come from there.
-    pub(crate) fn observed(&mut self, address: SocketAddr) {
-        if !self.observed.contains(&address) {
-            if self.observed.is_full() {
-                self.observed.remove(0);
-            }
-            let _room_was_made = self.observed.push(address);
+    /// A relay sees our packets come from there. `false`: that was known.
+    pub(crate) fn observed(&mut self, address: SocketAddr) -> bool {
+        if self.observed.contains(&address) {
+            return false;
         }
+        if self.observed.is_full() {
+            self.observed.remove(0);
+        }
+        let _room_was_made = self.observed.push(address);
+        true
     }
 
     /// Where a peer may reach this node by datagrams.

@@ -13,8 +13,8 @@ use crate::bucket::Bucket;
 use crate::cx::Cx;
 use crate::ids::{PeerId, QueueId, StreamId};
 use crate::limits::{
-    BACK_PORTS, CLIENTS, FORWARD_BURST, FORWARD_RATE, FORWARDED, FORWARDERS, KNOCK_BURST, KNOCK_RATE,
-    PACKET_BYTES, PLAINTEXT_BYTES, QUEUES, RECORD_FRAMES, STUN_BURST, STUN_RATE,
+    BACK_PORTS, CLIENTS, FORWARD_BURST, FORWARD_RATE, FORWARDED, FORWARDED_BYTES, FORWARDERS, KNOCK_BURST,
+    KNOCK_RATE, PACKET_BYTES, PLAINTEXT_BYTES, QUEUES, RECORD_FRAMES, STUN_BURST, STUN_RATE,
 };
 use crate::links::{Links, Role};
 use crate::wire::Malformed;
@@ -37,6 +37,8 @@ struct Client {
     next_back: u32,
     /// Packets for it, by sender.
     waiting: BTreeMap<PeerId, Queue<(Port, Vec<u8>)>>,
+    /// Bytes of these.
+    bytes: usize,
     /// Whose turn was last.
     turn: Option<PeerId>,
     /// What became of what it sent.
@@ -54,6 +56,7 @@ impl Client {
             back: BTreeMap::new(),
             next_back: 0,
             waiting: BTreeMap::new(),
+            bytes: 0,
             turn: None,
             undelivered: Queue::new(FORWARDED),
             sends: Bucket::new(cx.now, FORWARD_RATE, FORWARD_BURST),
@@ -84,13 +87,35 @@ impl Client {
         self.next_back
     }
 
-    /// `false`: there is no room.
+    /// `false`: there is no room. Beyond what may wait in all, whoever has most there loses his oldest packet, so that who
+    /// sends much takes nothing from who sends little.
     fn push(&mut self, sender: PeerId, from: Port, packet: &[u8]) -> bool {
         if !self.waiting.contains_key(&sender) && self.waiting.len() >= FORWARDERS {
             return false;
         }
+        if self.waiting.get(&sender).is_some_and(Queue::is_full) {
+            return false;
+        }
+        while self.bytes + packet.len() > FORWARDED_BYTES {
+            let longest = self.waiting.iter().max_by_key(|(_, queue)| queue.len()).map(|(id, _)| *id);
+            let Some(longest) = longest.filter(|longest| *longest != sender) else { return false };
+            self.take(longest);
+        }
         let queue = self.waiting.entry(sender).or_insert_with(|| Queue::new(FORWARDED));
-        queue.push((from, packet.to_vec())).is_ok()
+        let pushed = queue.push((from, packet.to_vec())).is_ok();
+        self.bytes += if pushed { packet.len() } else { 0 };
+        pushed
+    }
+
+    /// The oldest packet of a sender.
+    fn take(&mut self, sender: PeerId) -> Option<(Port, Vec<u8>)> {
+        let queue = self.waiting.get_mut(&sender)?;
+        let taken = queue.pop();
+        if queue.is_empty() {
+            self.waiting.remove(&sender);
+        }
+        self.bytes = self.bytes.saturating_sub(taken.as_ref().map_or(0, |(_, packet)| packet.len()));
+        taken
     }
 
     /// Fills a record with one packet of each sender in turn, as long as there is room.
@@ -106,13 +131,9 @@ impl Client {
             };
             let Some(sender) = next.map(|(sender, _)| *sender) else { break };
             self.turn = Some(sender);
-            let Some(queue) = self.waiting.get_mut(&sender) else { break };
-            if let Some((from, packet)) = queue.pop() {
+            if let Some((from, packet)) = self.take(sender) {
                 Frame::Relayed { from, packet: &packet }.encode(record);
                 count += 1;
-            }
-            if queue.is_empty() {
-                self.waiting.remove(&sender);
             }
         }
         count
@@ -266,7 +287,8 @@ impl Relaying {
     fn open(&mut self, cx: &mut Cx, who: PeerId, queue: &OpenQueue) {
         let Some(client) = self.clients.get_mut(&who) else { return };
         let taken = self.queues.get(&queue.id).is_some_and(|opened| opened.owner != who);
-        if taken || client.queues.len() >= QUEUES {
+        let too_many = !client.queues.contains(&queue.id) && client.queues.len() >= QUEUES;
+        if taken || too_many {
             client.undelivered(Port::Queue(queue.id), NotRelayed::TooMuch);
             cx.touch(who);
             return;

@@ -79,6 +79,11 @@ impl Vias {
         for relay in self.home.clone().iter() {
             if let Some(via) = self.via(cx, *relay) {
                 via.home = true;
+                // What a peer says of this relay may have filled the list: what the user says has a place.
+                if !via.addresses.contains(&relay.address) {
+                    via.addresses.remove(0);
+                    let _one_was_removed = via.addresses.push(relay.address);
+                }
             }
             self.reach(cx, links, relay.peer);
         }
@@ -256,7 +261,10 @@ impl Vias {
                 if count < RECORD_FRAMES { Ok(frame) } else { Err(Malformed("too many frames")) }
             });
             match frame {
-                Ok(Frame::Close(_)) => came.push(Came::Over),
+                Ok(Frame::Close(_)) => {
+                    came.push(Came::Over);
+                    break;
+                }
                 Ok(Frame::Relayed { from, packet }) if packet.len() <= PACKET_BYTES => {
                     via.used = cx.now;
                     came.push(Came::Packet { from, packet: packet.to_vec() });
@@ -281,6 +289,7 @@ impl Vias {
                 Ok(_) | Err(_) => {
                     cx.misbehaved(id, "a relay sent what a relay does not send");
                     came.push(Came::Over);
+                    break;
                 }
             }
         }

@@ -245,10 +245,13 @@ fn send(cx: &mut Cx, remote: Place, ttl: Option<u8>, bytes: Vec<u8>) {
             cx.stats.datagrams_sent += 1;
             cx.out.push_back(Output::Datagram { remote, ttl, bytes: Bytes::from(bytes) });
         }
-        // Full: lost, as packets may be, and counted.
+        // Full: the oldest is lost, as packets may be, and counted. What waits longest waits for a relay that does not
+        // read, and takes nothing from those that do.
         Place::Via { link, port } => {
-            if cx.to_relays.push((link, port, bytes)).is_err() {
+            if let Err(packet) = cx.to_relays.push((link, port, bytes)) {
                 cx.stats.relay_dropped += 1;
+                cx.to_relays.pop();
+                let _room_was_made = cx.to_relays.push(packet);
             }
         }
     }
@@ -577,6 +580,10 @@ impl Links {
         let mut lost = Vec::new();
         for stream in self.streams().collect::<Vec<_>>() {
             let Some((_, of, _)) = self.datagrams(stream) else { continue };
+            // A relay can say this often: whom it does not concern, it costs nothing.
+            if of.channel.as_ref().is_some_and(|channel| !channel.leads(through)) {
+                continue;
+            }
             let alive = match &mut of.channel {
                 Some(channel) => channel.lose(cx.now, through),
                 None => !through(of.remote),

@@ -273,8 +273,10 @@ impl Channel {
         let known = self.ways.iter().position(|way| way.remote == remote);
         let at = known.or_else(|| {
             if self.ways.is_full() {
-                // The one that was heard longest ago, never the one in use.
-                let oldest = self.ways.iter().enumerate().skip(1).min_by_key(|(_, way)| way.heard);
+                // One that leads nowhere, then the one that was heard longest ago, never the one in use: whoever catches
+                // packets and sends them on from many addresses does not make us forget the ways that are good.
+                let oldest =
+                    self.ways.iter().enumerate().skip(1).min_by_key(|(_, way)| (way.proven, way.heard));
                 let oldest = oldest.map(|(at, _)| at)?;
                 self.ways.remove(oldest);
             }
@@ -365,6 +367,10 @@ impl Channel {
                 let _as_many_as_fit = self.ways.push(way);
             }
         }
+    }
+
+    pub(crate) fn leads(&self, through: impl Fn(Place) -> bool) -> bool {
+        self.ways.iter().any(|way| through(way.remote))
     }
 
     /// Places that lead nowhere any more: a relay is gone, or who was behind its port. `false`: no way is left.
