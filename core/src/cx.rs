@@ -168,6 +168,7 @@ pub(crate) struct Cx {
     pub(crate) network: u32,
     /// Datagrams can be sent and received.
     pub(crate) datagrams: bool,
+    pub(crate) datagrams_first: bool,
     pub(crate) epoch: Epoch,
     pub(crate) start: u64,
     pub(crate) nickname: Option<Name>,
@@ -221,6 +222,7 @@ impl Cx {
             identity,
             network,
             datagrams: false,
+            datagrams_first: false,
             epoch,
             start,
             nickname: None,

@@ -26,6 +26,8 @@ pub struct Config {
     pub network: u32,
     /// Whether this machine can send and receive datagrams. Without, peers are reached by streams alone.
     pub datagrams: bool,
+    /// Whether people are dialled by datagrams first, and by streams a moment later; otherwise the other way round.
+    pub datagrams_first: bool,
     /// Whether this node relays packets for others.
     pub relay: bool,
     #[cfg(peerlink_planted)]
@@ -37,6 +39,7 @@ impl Default for Config {
         Self {
             network: 1,
             datagrams: false,
+            datagrams_first: false,
             relay: false,
             #[cfg(peerlink_planted)]
             planted: None,

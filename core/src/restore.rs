@@ -99,6 +99,7 @@ impl Restore {
         profile.start += 1;
         let mut cx = Cx::new(identity, rng, self.config.network, profile.epoch, profile.start);
         cx.datagrams = self.config.datagrams;
+        cx.datagrams_first = self.config.datagrams_first;
         #[cfg(peerlink_planted)]
         {
             cx.planted = self.config.planted;

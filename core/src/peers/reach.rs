@@ -58,7 +58,12 @@ impl Peers {
             return;
         }
         let addresses: Vec<SocketAddr> = peer.addresses().collect();
-        peer.dial.race(addresses, if cx.datagrams { Datagrams::Second } else { Datagrams::None });
+        let datagrams = match (cx.datagrams, cx.datagrams_first) {
+            (false, _) => Datagrams::None,
+            (true, false) => Datagrams::Second,
+            (true, true) => Datagrams::First,
+        };
+        peer.dial.race(addresses, datagrams);
         cx.through.extend(peer.contact.relays.iter().map(|relay| (id, *relay)));
         self.dial_next(cx, links, id);
     }

@@ -151,7 +151,7 @@ pub fn two_nodes_talk_and_go_on_after_a_restart<D: DriverUnderTest>() {
 
 /// The same by datagrams: no stream carries anything.
 pub fn two_nodes_talk_by_datagrams<D: DriverUnderTest>() {
-    let config = || Config { datagrams: true, ..Config::default() };
+    let config = || Config { datagrams: true, datagrams_first: true, ..Config::default() };
     let start = |seed| Person::start_as::<D>(config(), seed, 0, &Memory::default(), loopback());
     let (alice, bob) = (start(1), start(2));
     assert_eq!(alice.befriend(&bob), [PathKind::Datagram; 2]);
