@@ -100,7 +100,13 @@ impl Display {
         if shown.has(message.seq) {
             return Err(wrong(Check::ExactlyOnce, format!("{message} is shown twice")));
         }
-        if let Some(missing) = shown.hidden_below(message.seq) {
+        // A message that has several names is shown under one of them.
+        let mut hidden = shown.hidden_below(message.seq);
+        while let Some(at) = hidden.filter(|at| ledger.has_names(peer, &message.epoch, *at)) {
+            shown.add(at);
+            hidden = shown.hidden_below(message.seq);
+        }
+        if let Some(missing) = hidden {
             let what = format!("{message} is shown before {missing}, and no gap was reported");
             return Err(wrong(Check::InOrder, what));
         }

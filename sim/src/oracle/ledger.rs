@@ -327,6 +327,9 @@ impl Ledger {
             if self.past.mended && self.past.replaced.get(&(feed.epoch, *seq)) == Some(&kept.hash) {
                 continue;
             }
+            if kept.arrival == 0 && self.is_shown_elsewhere(feed, *feed_no, *seq, kept) {
+                continue;
+            }
             let place = Stored { feed: *feed_no, seq: *seq };
             if feed.mine {
                 if kept.kind == Kind::Text
@@ -358,7 +361,7 @@ impl Ledger {
     }
 
     /// The rank under which the history holds this entry: either is looked for, both sides are compared in the end.
-    fn rank_in(&self, conversation: ConversationNo, feed: FeedNo, seq: u64) -> u8 {
+    pub(super) fn rank_in(&self, conversation: ConversationNo, feed: FeedNo, seq: u64) -> u8 {
         let Some(kept) = self.entries.get(&(feed, seq)) else { return 0 };
         let Some(of) = self.feeds.get(&feed) else { return 0 };
         let key = |rank| OrderKey { conversation, lamport: kept.lamport, rank, epoch: of.epoch, seq };

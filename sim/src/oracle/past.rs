@@ -311,6 +311,32 @@ impl Ledger {
         self.entries.get(&(no, place.seq)).map(|kept| kept.dropped)
     }
 
+    /// Whether this entry was issued again and does not stand in the history, but a later one that stands for the same does.
+    pub(super) fn is_shown_elsewhere(&self, feed: &Feed, no: FeedNo, seq: u64, kept: &Kept) -> bool {
+        let order = |no: FeedNo, feed: &Feed, seq: u64, kept: &Kept| OrderKey {
+            conversation: feed.conversation,
+            lamport: kept.lamport,
+            rank: self.rank_in(feed.conversation, no, seq),
+            epoch: feed.epoch,
+            seq,
+        };
+        let own = order(no, feed, seq, kept);
+        let later = |((other_no, other_seq), other): (&(FeedNo, u64), &Kept)| {
+            let Some(of) = self.feeds.get(other_no).filter(|of| of.mine == feed.mine) else { return false };
+            let order = order(*other_no, of, *other_seq, other);
+            other.replaces == kept.replaces && order > own && self.orders.get(&order) == Some(other_no)
+        };
+        let is_listed = self.orders.get(&own) == Some(&no);
+        self.past.mended && kept.replaces.is_some() && !is_listed && self.entries.iter().any(later)
+    }
+
+    /// Whether this entry of the peer's is held, and is not the only one that stands for its message.
+    pub(super) fn has_names(&self, peer: &PeerId, epoch: &Epoch, seq: u64) -> bool {
+        let held = self.feed_of(peer, epoch, false).and_then(|(no, _)| self.entries.get(&(no, seq)));
+        let renamed = || self.past.replaced.contains_key(&(*epoch, seq));
+        self.past.mended && held.is_some_and(|kept| kept.replaces.is_some() || renamed())
+    }
+
     /// Every own entry towards a peer that is stored.
     pub(super) fn own_entries(&self, peer: &PeerId) -> impl Iterator<Item = Place> {
         let feeds =
