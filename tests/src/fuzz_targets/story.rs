@@ -238,7 +238,7 @@ pub(super) fn frames(disk: &pair::Disk, draw: &mut Draw<'_>) -> Vec<u8> {
             6 => {
                 let (author, epoch) = feed(draw);
                 let (first, last, hash) = (number(draw), number(draw), hash(disk, draw));
-                Frame::Gone(Gone { author, epoch, first, last, hash, lamport: last }).encode(&mut out);
+                Frame::Gone(Gone { author, epoch, first, last, hash, lamport: last % 64 }).encode(&mut out);
             }
             7 => match draw.byte() % 4 {
                 0 => Frame::Ping(number(draw)).encode(&mut out),
