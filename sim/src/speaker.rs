@@ -175,6 +175,12 @@ impl Speaker {
         }
     }
 
+    /// Another process of the same identity: they have static keys of their own.
+    #[must_use]
+    pub fn another(self, key: u8) -> Self {
+        Self { statics: Keys::new([key; 32]), ..self }
+    }
+
     #[must_use]
     pub fn peer(seed: u8) -> PeerId {
         PeerId::new(*identity(seed).pk).expect("a good key")

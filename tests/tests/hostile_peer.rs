@@ -459,3 +459,49 @@ fn frames_that_nobody_asked_for_change_nothing() {
     say(&mut bench, stream, &mut speaker, &frame(&Frame::Ping(1)));
     assert!(heard(&mut bench, stream, &mut speaker).1 && !bench.closed.contains(&stream));
 }
+
+/// Two processes of one identity: of the first, which has died since, the last bytes of its handshake come late.
+#[test]
+fn a_handshake_that_comes_late_replaces_no_session_that_began_after_it() {
+    for late in [true, false] {
+        let mut bench = Bench::new(false);
+        let peer = Bench::peer();
+        let begin = |bench: &mut Bench, number: u8| {
+            let mut speaker = Speaker::of([SPEAKER; 32], [number; 32], &peer).another(number);
+            let stream = bench.accept();
+            bench.give(stream, &record(&speaker.first(&peer)), usize::MAX);
+            bench.run();
+            bench.now += Duration::from_millis(100);
+            (stream, speaker)
+        };
+        let complete = |bench: &mut Bench, stream: StreamId, speaker: &mut Speaker| {
+            let second = bench.written.get_mut(&stream).and_then(take_record).unwrap();
+            let payload = [speaker.introduction(false), vec![0, 0, 0]].concat();
+            let third = speaker.third(&second, &payload).unwrap();
+            bench.give(stream, &record(&third), usize::MAX);
+            bench.run();
+        };
+        let speak = |bench: &mut Bench, stream: StreamId, speaker: &mut Speaker| {
+            bench.give(stream, &speaker.say(&frame(&Frame::Ping(1))), usize::MAX);
+            bench.run();
+            heard(bench, stream, speaker).1
+        };
+        let (dead_stream, mut dead) = begin(&mut bench, 70);
+        if !late {
+            complete(&mut bench, dead_stream, &mut dead);
+            assert!(speak(&mut bench, dead_stream, &mut dead));
+        }
+        let (stream, mut live) = begin(&mut bench, 71);
+        complete(&mut bench, stream, &mut live);
+        assert!(speak(&mut bench, stream, &mut live));
+        if late {
+            complete(&mut bench, dead_stream, &mut dead);
+        } else {
+            assert!(bench.closed.contains(&dead_stream), "the newer process replaces the older at once");
+        }
+        assert!(!bench.closed.contains(&stream), "late: {late}");
+        send(&mut bench, 1);
+        bench.run();
+        assert_eq!(heard(&mut bench, stream, &mut live).0, 1, "the live one carries what is said");
+    }
+}

@@ -323,12 +323,12 @@ impl Links {
         }
     }
 
-    fn add(&mut self, session: Session, peer: Option<PeerId>, of: Datagrams) -> StreamId {
+    fn add(&mut self, began: Instant, session: Session, peer: Option<PeerId>, of: Datagrams) -> StreamId {
         let remote = self.address_of(of.remote);
         let stream = StreamId(self.next_datagrams);
         self.next_datagrams += 1;
         self.names.insert(of.mine, stream);
-        self.map.insert(stream, Link::new(session, remote, peer, Carried::Datagrams(Box::new(of))));
+        self.map.insert(stream, Link::new(session, remote, peer, Carried::Datagrams(Box::new(of)), began));
         stream
     }
 
@@ -362,7 +362,7 @@ impl Links {
         let noise = session.begin(as_whom, &mut cx.rng, cx.now).unwrap_or_default();
         let mut of = Datagrams::new(name, 0, place, &noise);
         of.send(cx, initiation(&peer, name, &noise, None), true);
-        let stream = self.add(session, Some(peer), of);
+        let stream = self.add(cx.now, session, Some(peer), of);
         self.name(stream, peer, keys);
         self.arm(cx, stream);
         stream
@@ -440,7 +440,7 @@ impl Links {
         let mut of = Datagrams::new(name, initiation.sender, remote, initiation.noise);
         of.shown = shown;
         of.message = Some(initiation.noise.to_vec());
-        let stream = self.add(Session::accept(Carrier::Datagram, cx.now), None, of);
+        let stream = self.add(cx.now, Session::accept(Carrier::Datagram, cx.now), None, of);
         self.arm(cx, stream);
         Some(stream)
     }

@@ -11,6 +11,7 @@ use crate::limits::{DIAL_TIMEOUT, HALF_OPEN, HALF_OPEN_PER_SOURCE, PLAINTEXT_BYT
 use crate::path::channel::Place;
 use crate::planted::planted;
 use crate::session::{Identified, Keys, Session, Step, put_record};
+use crate::time::Instant;
 use crate::wire::frame::{CloseReason, Frame};
 use crate::wire::handshake::{Carrier, WANTS_RELAY};
 use alloc::boxed::Box;
@@ -39,6 +40,8 @@ pub(crate) struct Link {
     pub(crate) peer: Option<PeerId>,
     pub(crate) holder: Option<(Epoch, u64)>,
     pub(crate) key: Option<[u8; 32]>,
+    /// When its handshake began, as this node saw it.
+    pub(crate) began: Instant,
     /// The newest session that the initiator knew of.
     pub(crate) after: Option<SessionId>,
     /// A record was opened on it: the other side has the keys.
@@ -70,13 +73,20 @@ enum Carried {
 }
 
 impl Link {
-    fn new(session: Session, remote: SocketAddr, peer: Option<PeerId>, carrier: Carried) -> Self {
+    fn new(
+        session: Session,
+        remote: SocketAddr,
+        peer: Option<PeerId>,
+        carrier: Carried,
+        began: Instant,
+    ) -> Self {
         Self {
             session,
             remote,
             peer,
             holder: None,
             key: None,
+            began,
             after: None,
             confirmed: false,
             have_due: false,
@@ -205,7 +215,7 @@ impl Links {
         }
         let carrier = Carried::Stream { busy: false, outbound: Vec::new() };
         let session = Session::accept(Carrier::Stream, cx.now);
-        self.map.insert(stream, Link::new(session, remote, None, carrier));
+        self.map.insert(stream, Link::new(session, remote, None, carrier, cx.now));
         self.arm(cx, stream);
     }
 
@@ -229,7 +239,7 @@ impl Links {
         self.next_dial += 2;
         let carrier = Carried::Stream { busy: false, outbound: Vec::new() };
         let session = Session::dial(Carrier::Stream, peer, cx.now);
-        self.map.insert(stream, Link::new(session, remote, Some(peer), carrier));
+        self.map.insert(stream, Link::new(session, remote, Some(peer), carrier, cx.now));
         self.name(stream, peer, keys);
         cx.out.push_back(Output::Dial { stream, remote, timeout: DIAL_TIMEOUT });
         stream

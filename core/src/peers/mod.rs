@@ -465,13 +465,15 @@ pub(crate) fn reject(cx: &mut Cx, remote: SocketAddr, peer: Option<PeerId>, why:
 /// Whether the session `new` says that `old` is dead: it was begun by another start of the peer, or after `old`.
 fn replaces(links: &Links, new: StreamId, old: StreamId) -> bool {
     let (Some(new), Some(old)) = (links.get(new), links.get(old)) else { return true };
+    // A handshake that came late is of a process that may be dead, whatever it says of itself.
+    let came_late = new.began < old.began;
     let later = match (new.holder, old.holder) {
         (Some((holder, start)), Some((old_holder, old_start))) => holder != old_holder || start > old_start,
         _ => false,
     };
     // A process that is not the one that the old session was with: its store may have forgotten that it counted.
     let another = new.key.is_some() && old.key.is_some() && new.key != old.key;
-    later || another || (new.after.is_some() && new.after == old.session.id())
+    ((later || another) && !came_late) || (new.after.is_some() && new.after == old.session.id())
 }
 
 /// Which of two sessions that overlap both sides prefer: that of the lower PeerId; of two by the same, the newer.
@@ -482,7 +484,7 @@ fn preferred(cx: &Cx, links: &Links, new: StreamId, old: StreamId) -> bool {
         return relayed(old);
     }
     if new.we_dialled() == old.we_dialled() {
-        return true;
+        return new.began >= old.began;
     }
     let Some(peer) = new.peer else { return true };
     new.we_dialled() == (cx.peer() < peer)
