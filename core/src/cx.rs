@@ -106,33 +106,21 @@ pub(crate) enum Asked {
         peer: PeerId,
         feed: FeedNo,
         what: OutboxAsked,
+        /// Which question it is: the same may have been asked in a session before, and its answer be an older one.
+        turn: u64,
     },
     /// Entries of the peer's own that it asks back.
-    Giveback {
-        peer: PeerId,
-        wanted: Wanted,
-    },
+    Giveback { peer: PeerId, wanted: Wanted },
     /// What a peer issues anew may be held here under an older name.
-    Renamed {
-        peer: PeerId,
-        what: InboxAsked,
-    },
+    Renamed { peer: PeerId, what: InboxAsked },
     /// A message whose body goes.
     Drop(Removal),
     /// What expires next.
     Expiry,
     /// A page of a conversation that is being deleted.
-    Erase {
-        peer: PeerId,
-        question: u64,
-    },
+    Erase { peer: PeerId, question: u64 },
     /// A message that may have been sent before, and waits to know.
-    Caller {
-        peer: PeerId,
-        caller: CallerId,
-        expire: Expire,
-        body: Bytes,
-    },
+    Caller { peer: PeerId, caller: CallerId, expire: Expire, body: Bytes },
 }
 
 /// What waits for a batch.

@@ -47,6 +47,8 @@ pub(crate) struct Outgoing {
     unknown: List<Epoch, OPEN_EPOCHS>,
     /// The peer has something of mine that I lost: it should know that I ask for it.
     asking: bool,
+    /// Questions to the store so far.
+    turn: u64,
 }
 
 impl Outgoing {
@@ -65,6 +67,7 @@ impl Outgoing {
             seen_version: None,
             unknown: List::new(),
             asking: false,
+            turn: 0,
         }
     }
 
@@ -323,9 +326,15 @@ impl Outgoing {
         }
     }
 
-    pub(crate) fn asked(&mut self, feed: FeedNo, asked: Asked) {
+    /// The number of the next question.
+    pub(crate) const fn next_turn(&mut self) -> u64 {
+        self.turn += 1;
+        self.turn
+    }
+
+    pub(crate) fn asked(&mut self, feed: FeedNo, asked: Asked, turn: u64) {
         if let Some(outbox) = self.all_mut().find(|outbox| outbox.no() == feed) {
-            outbox.asked(asked);
+            outbox.asked(asked, turn);
         }
     }
 
@@ -334,7 +343,7 @@ impl Outgoing {
         &mut self,
         cx: &mut Cx,
         feed: FeedNo,
-        asked: &Asked,
+        asked: (&Asked, u64),
         page: Option<&Page>,
         lamport: u64,
     ) -> bool {

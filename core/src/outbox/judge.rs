@@ -58,8 +58,8 @@ impl Outbox {
             return self.judge(cx, have, current, &hashes);
         }
         self.hold(Claim { have: have.clone(), current, hashes });
-        // An answer to an older question would be taken for this one's.
-        if matches!(self.asked, Some(super::Asked::Hash { .. })) {
+        // The answer to an older question is not waited for.
+        if matches!(self.asked, Some((super::Asked::Hash { .. }, _))) {
             self.asked = None;
         }
         false

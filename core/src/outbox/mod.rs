@@ -95,7 +95,7 @@ pub(crate) struct Outbox {
     skip: Vec<(u64, u64)>,
     /// The peer said in this session what it has.
     heard: bool,
-    asked: Option<Asked>,
+    asked: Option<(Asked, u64)>,
     claim: Option<Claim>,
     backoff: Backoff,
     /// An entry that was taken back waits until it is stored that the peer does not have it.
@@ -468,14 +468,14 @@ impl Outbox {
         self.asked.is_some()
     }
 
-    pub(crate) fn asked(&mut self, asked: Asked) {
-        self.asked = Some(asked);
+    pub(crate) fn asked(&mut self, asked: Asked, turn: u64) {
+        self.asked = Some((asked, turn));
     }
 
     /// The answer to a question, if it is still open. `None` as page: the range is damaged. `true`: the peer's
     /// have-vector answered something.
-    pub(crate) fn loaded(&mut self, cx: &mut Cx, asked: &Asked, page: Option<&Page>) -> bool {
-        if self.asked.as_ref() != Some(asked) {
+    pub(crate) fn loaded(&mut self, cx: &mut Cx, (asked, turn): (&Asked, u64), page: Option<&Page>) -> bool {
+        if self.asked.as_ref().map(|(what, turn)| (what, *turn)) != Some((asked, turn)) {
             return false;
         }
         self.asked = None;
@@ -724,7 +724,7 @@ impl Outbox {
         if self.ready.iter().any(|(at, _)| *at == seq) {
             self.clear_ready();
         }
-        self.stale |= matches!(self.asked, Some(Asked::Entries { .. }));
+        self.stale |= matches!(self.asked, Some((Asked::Entries { .. }, _)));
         let withheld = self.overtaken.iter().any(|body| body.seq == seq && body.sent.is_none());
         if withheld {
             self.withhold(seq);

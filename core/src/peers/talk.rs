@@ -39,9 +39,10 @@ impl Peer {
     /// Asks storage one question, if there is one to ask. `false`: too many are open.
     fn ask(&mut self, cx: &mut Cx, id: PeerId) -> bool {
         if let Some((feed, what, range)) = self.outgoing.wants_load() {
-            let asked = cx.ask(Asked::Outbox { peer: id, feed, what: what.clone() }, range);
+            let turn = self.outgoing.next_turn();
+            let asked = cx.ask(Asked::Outbox { peer: id, feed, what: what.clone(), turn }, range);
             if asked {
-                self.outgoing.asked(feed, what);
+                self.outgoing.asked(feed, what, turn);
             }
             return asked;
         }
@@ -301,10 +302,10 @@ impl Peers {
             crate::api::Answer::Damaged => None,
         };
         match asked {
-            Asked::Outbox { peer: id, feed, what } => {
+            Asked::Outbox { peer: id, feed, what, turn } => {
                 if let Some(peer) = self.map.get_mut(&id) {
                     let lamport = peer.inbox.lamport();
-                    let progress = peer.outgoing.loaded(cx, feed, &what, page, lamport);
+                    let progress = peer.outgoing.loaded(cx, feed, (&what, turn), page, lamport);
                     let link = peer.active.and_then(|stream| links.get_mut(stream));
                     let asking = peer.outgoing.take_asking();
                     if let Some(link) = link {
