@@ -73,8 +73,11 @@ impl Vias {
     /// These are the home relays from now on.
     pub(crate) fn set_home(&mut self, cx: &mut Cx, links: &mut Links, relays: List<Relay, RELAYS>) {
         self.home = relays;
-        for via in self.map.values_mut() {
-            via.home = false;
+        for (id, via) in &mut self.map {
+            if core::mem::take(&mut via.home) && via.link.is_some() {
+                // It may still be of use for a peer; its timer finds out.
+                cx.timer(Timer::Relay(*id), RELAY_IDLE);
+            }
         }
         for relay in self.home.clone().iter() {
             if let Some(via) = self.via(cx, *relay) {
@@ -159,10 +162,11 @@ impl Vias {
                 links.end(cx, link, CloseReason::Goodbye);
             }
             self.map.remove(&id);
-        } else if via.link.is_some() {
-            cx.timers.set(Timer::Relay(id), via.used + RELAY_IDLE);
-        } else {
+        } else if via.link.is_none() {
             self.reach(cx, links, id);
+        } else if !via.home {
+            // Later than now, or it would be idle.
+            cx.timers.set(Timer::Relay(id), via.used + RELAY_IDLE);
         }
     }
 

@@ -120,3 +120,14 @@ fn a_relay_tells_anybody_where_he_is_and_others_tell_nobody() {
     let answers = pair.air.log.iter().filter(|(_, _, to, _)| *to == client).count();
     assert!(answers < 2_100, "{answers}");
 }
+
+#[test]
+fn a_relay_that_nobody_needs_for_long_is_still_there_and_the_node_sleeps() {
+    let mut pair = Pair::met_through_a_relay(6, |_| {});
+    let end = pair.now + Duration::from_secs(1_000);
+    pair.drive_until("a quarter of an hour", |pair| pair.now >= end);
+    pair.cut_direct();
+    send_all(&mut pair, ALICE, 0, 3);
+    pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 3);
+    assert_eq!(pair.received(BOB), texts(0, 3));
+}

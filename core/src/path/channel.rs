@@ -606,3 +606,6 @@ fn ranges(ack: &Ack) -> Result<List<RangeInclusive<u64>, ACK_RANGES>, Malformed>
     }
     Ok(ranges)
 }
+
+#[cfg(test)]
+mod tests;

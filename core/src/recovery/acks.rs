@@ -46,6 +46,10 @@ impl AckRanges {
     /// An authenticated packet came that the replay window had not seen; `asks` if it holds anything but
     /// acknowledgements.
     pub(crate) fn received(&mut self, now: Instant, number: u64, asks: bool) {
+        if self.settled.is_some_and(|settled| number <= settled) {
+            // It cannot be named any more: its sender takes it for lost, and what was in it comes again.
+            return;
+        }
         if self.highest().is_none_or(|highest| number > highest) {
             self.highest_at = now;
         }
@@ -69,9 +73,6 @@ impl AckRanges {
     }
 
     fn insert(&mut self, number: u64) {
-        if self.settled.is_some_and(|settled| number <= settled) {
-            return;
-        }
         // The first range that does not lie wholly above the number.
         let at = self.ranges.partition_point(|(first, _)| *first > number);
         let below = self.ranges.get(at).copied();
@@ -150,6 +151,9 @@ impl AckRanges {
         self.ranges.retain(|(_, last)| *last > highest);
         if let Some(lowest) = self.ranges.last_mut() {
             lowest.0 = lowest.0.max(highest.saturating_add(1));
+        } else {
+            // Nothing is left to name, and so nothing is due.
+            (self.waiting, self.due, self.news) = (0, None, false);
         }
     }
 }
@@ -302,5 +306,21 @@ mod tests {
             assert!(got.iter().all(|(first, last)| (*first..=*last).all(|number| came.contains(&number))));
             assert!(got.windows(2).all(|pair| pair[0].0 > pair[1].1 + 1));
         }
+    }
+
+    #[test]
+    fn what_can_not_be_named_any_more_is_not_due() {
+        let (mut acks, now) = (AckRanges::new(), Instant::from_micros(1));
+        acks.received(now, 5, true);
+        acks.received(now, 7, false);
+        acks.sent(true);
+        // One below what was named asks; before that leaves, all that was named is known to be known.
+        acks.received(now, 6, true);
+        assert!(acks.deadline().is_some());
+        acks.settle(7);
+        assert_eq!((acks.ranges().count(), acks.deadline(), acks.has_news()), (0, None, false));
+        // And one that comes later still.
+        acks.received(now, 4, true);
+        assert_eq!((acks.ranges().count(), acks.deadline(), acks.has_news()), (0, None, false));
     }
 }

@@ -1,0 +1,99 @@
+//! Two channels, and every packet between them in the hand of the test.
+
+use super::*;
+use crate::noise::{Handshake, Role, StaticKey};
+use crate::wire::frame::Frame;
+use crate::wire::packet::Packet;
+
+const A: Place = Place::Udp(SocketAddr::new(core::net::IpAddr::V4(core::net::Ipv4Addr::new(9, 9, 9, 1)), 1));
+const B: Place = Place::Udp(SocketAddr::new(core::net::IpAddr::V4(core::net::Ipv4Addr::new(9, 9, 9, 2)), 2));
+
+struct Two {
+    now: Instant,
+    rng: Rng,
+    sides: [Channel; 2],
+}
+
+impl Two {
+    fn new() -> Self {
+        let mut rng = Rng::from_seed([1; 32]);
+        let keys = [StaticKey::generate(&mut rng), StaticKey::generate(&mut rng)];
+        let mut first = Handshake::new(Role::Initiator, b"test", &keys[0], &mut rng).unwrap();
+        let mut second = Handshake::new(Role::Responder, b"test", &keys[1], &mut rng).unwrap();
+        for message in 0..3 {
+            let (from, to) = if message == 1 { (&mut second, &mut first) } else { (&mut first, &mut second) };
+            let mut bytes = Vec::new();
+            from.write(&[], &mut bytes).unwrap();
+            to.read(&bytes).unwrap();
+        }
+        let now = Instant::from_micros(1_000_000);
+        let channel = |split, remote| Channel::new(now, split, 7, remote);
+        let sides = [channel(first.split().unwrap(), B), channel(second.split().unwrap(), A)];
+        Self { now, rng, sides }
+    }
+
+    /// Everything that `side` lets out now.
+    fn out(&mut self, side: usize) -> Vec<Leaving> {
+        let mut all = Vec::new();
+        while let Some(leaving) = self.sides[side].leave(self.now, &mut self.rng).unwrap() {
+            all.push(leaving);
+            assert!(all.len() < 3_000, "it never ends");
+        }
+        all
+    }
+
+    fn hand(&mut self, side: usize, leaving: &Leaving) {
+        let Some(Packet::Data { number, header, sealed, .. }) = Packet::parse(&leaving.bytes) else {
+            panic!("a data packet")
+        };
+        let from = if side == 0 { B } else { A };
+        let mut sealed = sealed.to_vec();
+        let _opened = self.sides[side].packet(self.now, from, number, &header, &mut sealed).unwrap();
+    }
+
+    fn say(&mut self, side: usize, bytes: usize) {
+        let mut record = Vec::new();
+        Frame::Record(&alloc::vec![1; bytes]).encode(&mut record);
+        self.sides[side].write(&record);
+    }
+
+    /// Lets both speak until both are silent for a while; the first `held` packets of `from` are kept back.
+    fn talk(&mut self, from: usize, held: usize) -> Vec<Leaving> {
+        let mut kept = Vec::new();
+        for _ in 0..200 {
+            for side in 0..2 {
+                self.sides[side].due(self.now);
+                for leaving in self.out(side) {
+                    if side == from && kept.len() < held {
+                        kept.push(leaving);
+                    } else {
+                        self.hand(1 - side, &leaving);
+                    }
+                }
+            }
+            self.now += Duration::from_millis(10);
+        }
+        kept
+    }
+}
+
+#[test]
+fn a_packet_that_comes_after_everything_was_settled_is_not_answered_without_end() {
+    let mut two = Two::new();
+    two.say(0, 100);
+    let late = two.talk(0, 1);
+    for _ in 0..5 {
+        two.say(0, 500);
+        two.say(1, 500);
+        two.talk(0, 0);
+    }
+    for leaving in &late {
+        two.hand(1, leaving);
+    }
+    let answers = two.out(1).len();
+    assert!(answers <= 1, "{answers}");
+    two.now += Duration::from_secs(1);
+    two.sides[1].due(two.now);
+    assert!(two.out(1).len() <= 1);
+    assert!(two.sides[1].deadline().is_none_or(|at| at > two.now), "and nothing stays due");
+}
