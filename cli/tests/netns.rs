@@ -137,7 +137,7 @@ impl Drop for Lab {
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {
     // A failsafe, not a measurement.
-    for _ in 0..600 {
+    for _ in 0..1_800 {
         if done() {
             return;
         }

@@ -124,6 +124,8 @@ pub const INBOUND_BYTES: usize = 256 * 1024;
 pub const INBOUND_RANGES: usize = 64;
 /// Ways of one session: places that its peer was heard on or may be at.
 pub const WAYS: usize = 24;
+/// Places that one session tries because its peer named them: at once; after that, one a second.
+pub const NAMED_PLACES: u32 = 2 * CANDIDATES as u32;
 /// How far the first packet of a punched way goes: beyond the boxes in front of us, not to those in front of the peer.
 pub const OPENER_TTL: u8 = 4;
 /// How many times what came from a way may be sent to it before it is proven (RFC 9000, section 8.1).

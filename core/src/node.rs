@@ -510,6 +510,7 @@ impl Node {
                 Promise::Ready => {
                     self.cx.event(Event::Ready);
                     self.peers.all_reach(&mut self.cx, &mut self.links);
+                    self.vias.all_reach(&mut self.cx, &mut self.links);
                     self.peers.go_on(&mut self.cx);
                     self.read_on();
                 }

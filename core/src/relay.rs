@@ -7,7 +7,7 @@
 //! take in time is lost like any packet, oldest sender's turn first: each sender has a short queue of its own, and they
 //! are served in turns.
 
-use crate::api::Output;
+use crate::api::{Output, PathKind};
 use crate::bounded::Queue;
 use crate::bucket::Bucket;
 use crate::cx::Cx;
@@ -188,7 +188,8 @@ impl Relaying {
     /// Somebody asks to be served.
     pub(crate) fn admit(&mut self, cx: &mut Cx, links: &mut Links, stream: StreamId, who: PeerId) {
         let known = self.clients.contains_key(&who);
-        if !self.on || (!known && self.clients.len() >= CLIENTS) {
+        let direct = links.get(stream).is_some_and(|link| link.path() != PathKind::Relayed);
+        if !self.on || !direct || (!known && self.clients.len() >= CLIENTS) {
             if links.proceed(cx, stream, None, None) {
                 links.end(cx, stream, CloseReason::Unsupported);
             } else {

@@ -58,12 +58,20 @@ pub(crate) struct Vias {
     map: BTreeMap<PeerId, Via>,
     /// What should be open at each home relay.
     wanted: BTreeMap<PeerId, BTreeMap<QueueId, bool>>,
+    /// This start is counted: handshakes may name it.
+    ready: bool,
     stopping: bool,
 }
 
 impl Vias {
     pub(crate) const fn new() -> Self {
-        Self { home: List::new(), map: BTreeMap::new(), wanted: BTreeMap::new(), stopping: false }
+        Self {
+            home: List::new(),
+            map: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            ready: false,
+            stopping: false,
+        }
     }
 
     pub(crate) fn home(&self) -> &List<Relay, RELAYS> {
@@ -91,6 +99,14 @@ impl Vias {
             self.reach(cx, links, relay.peer);
         }
         self.wanted.retain(|id, _| self.home.iter().any(|relay| relay.peer == *id));
+    }
+
+    /// Starts reaching the home relays: this start is counted.
+    pub(crate) fn all_reach(&mut self, cx: &mut Cx, links: &mut Links) {
+        self.ready = true;
+        for relay in self.home.clone().iter() {
+            self.reach(cx, links, relay.peer);
+        }
     }
 
     /// Queues that should be open at a home relay; `true`: for somebody who is no contact yet.
@@ -144,7 +160,7 @@ impl Vias {
         else {
             return;
         };
-        if !self.stopping {
+        if self.ready && !self.stopping {
             let datagrams = if cx.datagrams { Datagrams::First } else { Datagrams::None };
             via.dial.race(via.addresses.iter().copied(), datagrams);
             self.dial_next(cx, links, id);

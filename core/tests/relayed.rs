@@ -3,7 +3,9 @@
 mod pair;
 
 use pair::{ALICE, BOB, Pair, RELAY};
-use peerlink_core::api::{Event, Input, PathKind};
+use peerlink_core::api::{Command, Event, Input, PathKind};
+use peerlink_core::bounded::List;
+use peerlink_core::limits::{KEEPALIVE, LIVENESS_MAX};
 use peerlink_core::time::Duration;
 use peerlink_core::wire::stun::{Message, Request};
 use std::net::SocketAddr;
@@ -130,4 +132,42 @@ fn a_relay_that_nobody_needs_for_long_is_still_there_and_the_node_sleeps() {
     send_all(&mut pair, ALICE, 0, 3);
     pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 3);
     assert_eq!(pair.received(BOB), texts(0, 3));
+}
+
+#[test]
+fn a_relay_that_began_anew_without_a_word_is_noticed_by_who_only_listens() {
+    let mut pair = Pair::met_through_a_relay(7, Pair::cut_direct);
+    pair.settle();
+    pair.crash(RELAY);
+    pair.start(RELAY);
+    let at = pair.now;
+    send_all(&mut pair, ALICE, 0, 3);
+    pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 3);
+    let took = pair.now.saturating_since(at);
+    assert!(took < KEEPALIVE + LIVENESS_MAX + Duration::from_secs(2), "{took:?}");
+}
+
+#[test]
+fn no_relay_is_dialled_before_this_start_is_on_disk() {
+    let mut pair = Pair::met_through_a_relay(8, |_| {});
+    pair.crash(ALICE);
+    pair.settle();
+    pair.sides[ALICE].slow = true;
+    let before = pair.air.log.len();
+    pair.start(ALICE);
+    let relays = List::of([pair.relay()]);
+    pair.command(ALICE, Command::UseRelays { relays }).unwrap();
+    pair.settle();
+    let sent =
+        pair.air.log.iter().skip(before).filter(|(_, from, ..)| *from == pair.sides[ALICE].seen).count();
+    assert_eq!(sent, 0, "a handshake names the start");
+    pair.sides[ALICE].slow = false;
+    let up = |pair: &Pair| {
+        pair.count(ALICE, |event| {
+            matches!(event, Event::RelayChanged { up: true, path: PathKind::Datagram, .. })
+        })
+    };
+    let (ups, at) = (up(&pair), pair.now);
+    pair.drive_until("the relay serves", |pair| up(pair) > ups);
+    assert!(pair.now.saturating_since(at) < Duration::from_secs(1), "at once, and by datagrams");
 }

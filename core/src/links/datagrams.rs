@@ -500,6 +500,10 @@ impl Links {
         sealed: &[u8],
     ) -> Option<StreamId> {
         let stream = *self.names.get(&receiver)?;
+        if !remote.is_direct() && self.map.get(&stream)?.role != Role::Peer {
+            // A link to or of a relay does not go through relays: it would go through itself.
+            return None;
+        }
         let (session, of, peer) = self.datagrams(stream)?;
         let channel = of.channel.as_mut()?;
         let mut sealed = sealed.to_vec();
@@ -534,7 +538,8 @@ impl Links {
             cx.event(Event::PathChanged { peer, remote: address, path });
         }
         (link.remote, link.was) = (address, path);
-        let far = path == PathKind::Datagram && is_far(&address);
+        // A relay that began anew knows nothing of us, and says nothing: until we notice, nobody reaches us through it.
+        let far = path == PathKind::Datagram && (is_far(&address) || link.role == Role::Relay);
         link.session.keep(if far { KEEPALIVE } else { IDLE_PING });
         if let Some(reason) = link.ending.filter(|_| idle) {
             self.end(cx, stream, reason);

@@ -10,10 +10,11 @@
 //! (section 9.3); who sees nothing but silence on the way in use tries the others.
 
 use crate::bounded::List;
+use crate::bucket::Bucket;
 use crate::ids::StreamId;
 use crate::limits::{
-    ACK_RANGES, AMPLIFICATION, CHALLENGE_TRIES, CHALLENGE_WAIT, OPENER_TTL, PACKET_BYTES, RECORD_PREFIX,
-    SILENT_PROBES, WAYS,
+    ACK_RANGES, AMPLIFICATION, CHALLENGE_TRIES, CHALLENGE_WAIT, NAMED_PLACES, OPENER_TTL, PACKET_BYTES,
+    RECORD_PREFIX, SILENT_PROBES, WAYS,
 };
 use crate::noise::{Opener, Sealer, Split};
 use crate::parts::{Inbound, Outbound};
@@ -135,6 +136,8 @@ pub(crate) struct Channel {
     tell: bool,
     /// Something should be sent that asks for an acknowledgement, whatever it is.
     probe: bool,
+    /// Places that are tried because the peer says so: it cannot make us send to others without end.
+    named: Bucket,
 }
 
 impl Channel {
@@ -161,6 +164,7 @@ impl Channel {
             next_send: None,
             tell: false,
             probe: false,
+            named: Bucket::new(now, 1, NAMED_PLACES),
         }
     }
 
@@ -251,7 +255,7 @@ impl Channel {
                         way.answer = Some(token);
                     }
                 }
-                Piece::Answer(token) => self.answered(now, remote, token),
+                Piece::Answer(token) => self.answered(now, token),
                 Piece::Probe => {}
                 Piece::Limit(limit) => self.outbound.allow(limit),
                 Piece::Close(reason) => closed = Some(reason),
@@ -263,7 +267,7 @@ impl Channel {
         if !tries_only && self.highest.is_none_or(|highest| number > highest) {
             self.highest = Some(number);
             self.latest = remote;
-            self.follow(now);
+            self.follow(now, None);
         }
         Ok(closed.map_or(Opened::Taken, Opened::Closed))
     }
@@ -303,27 +307,23 @@ impl Channel {
     // --- ways ------------------------------------------------------------------------------------------------
 
     /// A way said a challenge back: it leads to the peer.
-    fn answered(&mut self, now: Instant, remote: Place, token: [u8; 8]) {
+    fn answered(&mut self, now: Instant, token: [u8; 8]) {
         let answered = |way: &&mut Way| way.challenge.is_some_and(|challenge| challenge.token == token);
         // The answer may come on another way than the challenge went: it proves the one that was challenged.
         let Some(way) = self.ways.iter_mut().find(answered) else { return };
         let round = way.challenge.take().map(|challenge| now.saturating_since(challenge.sent));
         way.proven = true;
-        let (proven, _from) = (way.remote, remote);
+        let proven = way.remote;
         let better = proven.is_direct() && !self.remote().is_direct();
         if proven != self.remote() && (better || self.is_silent()) {
             self.go(now, proven, round);
         } else {
-            self.follow_with(now, round);
+            self.follow(now, round);
         }
     }
 
-    /// Uses the way on which the peer sends, if that is proven.
-    fn follow(&mut self, now: Instant) {
-        self.follow_with(now, None);
-    }
-
-    fn follow_with(&mut self, now: Instant, round: Option<Duration>) {
+    /// Uses the way on which the peer sends, if that is proven. `round`: what its challenge took, if that was just now.
+    fn follow(&mut self, now: Instant, round: Option<Duration>) {
         let latest = self.latest;
         // Who still sends through a relay has not found what we have.
         let worse = self.remote().is_direct() && !latest.is_direct() && !self.is_silent();
@@ -353,6 +353,7 @@ impl Channel {
     pub(crate) fn try_place(&mut self, now: Instant, place: Place, opener: bool) {
         match self.ways.iter_mut().find(|way| way.remote == place) {
             Some(way) if way.proven || way.challenge.is_some() => {}
+            _ if !self.named.take(now, 1) => {}
             Some(way) => way.due = true,
             None => {
                 let mut way = Way::new(now, place, false);

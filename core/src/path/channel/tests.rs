@@ -97,3 +97,29 @@ fn a_packet_that_comes_after_everything_was_settled_is_not_answered_without_end(
     assert!(two.out(1).len() <= 1);
     assert!(two.sides[1].deadline().is_none_or(|at| at > two.now), "and nothing stays due");
 }
+
+#[test]
+fn a_peer_cannot_make_us_send_to_others_without_end() {
+    let mut two = Two::new();
+    let mut bytes = 0;
+    for round in 0..100u32 {
+        for n in 0..16u16 {
+            let [_, a, b, c] = (round * 16 + u32::from(n)).to_be_bytes();
+            let place = Place::Udp(SocketAddr::from(([9, a, b, c], 1000 + n)));
+            two.sides[0].try_place(two.now, place, false);
+        }
+        for _ in 0..10 {
+            two.sides[0].due(two.now);
+            bytes += two
+                .out(0)
+                .iter()
+                .filter(|leaving| leaving.remote != B)
+                .map(|leaving| leaving.bytes.len())
+                .sum::<usize>();
+            two.now += Duration::from_millis(10);
+        }
+    }
+    // 1,600 places were named within ten seconds.
+    let places = bytes / (49 * CHALLENGE_TRIES as usize);
+    assert!((1..=44).contains(&places), "{places} places were tried whole, {bytes} bytes");
+}
