@@ -126,7 +126,7 @@ impl Link {
             }
             Event::PathChanged { remote, path, .. } => {
                 let since = self.connected.map_or(now, |(_, since)| since);
-                (self.connected, self.path) = (Some((*remote, since)), Some(*path));
+                *self = Self { connected: Some((*remote, since)), path: Some(*path), ..Self::default() };
             }
             Event::Disconnected { why, .. } => *self = Self { ended: Some((*why, now)), ..Self::default() },
             Event::Attempt { remote, outcome, .. } => {

@@ -306,7 +306,9 @@ impl Node {
                     self.peers.decide(&mut self.cx, &mut self.links, &self.own, stream, &who)
                 }
                 Read::Record => match self.role(stream) {
-                    Role::Peer => self.peers.record(&mut self.cx, &mut self.links, stream, &record),
+                    Role::Peer => {
+                        self.peers.record(&mut self.cx, &mut self.links, &self.own, stream, &record)
+                    }
                     Role::Relay => {
                         let came = self.vias.record(&mut self.cx, &mut self.links, stream, &record);
                         self.came(stream, came);

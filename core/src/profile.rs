@@ -3,9 +3,11 @@
 use crate::bounded::List;
 use crate::cx::{Cx, Promise, Timer};
 use crate::limits::{ADDRESSES, CANDIDATES, RECORD_LEAP, RECORD_LIFETIME, RELAYS};
+use crate::path::dial::places;
 use crate::record::{Key, Profile, Record as _};
 use crate::time::WallClock;
 use crate::wire::peer_record::{PeerRecord, Relay, VERSION};
+use alloc::vec::Vec;
 use bytes::Bytes;
 use core::net::SocketAddr;
 
@@ -79,6 +81,11 @@ impl Own {
             }
         }
         all
+    }
+
+    /// Where a peer may be, of what it says itself: `remote` is the way on which it said so.
+    pub(crate) fn places(&self, named: &[SocketAddr], remote: &SocketAddr) -> Vec<SocketAddr> {
+        places(named, remote, &self.observed).collect()
     }
 
     /// This store is older than what it has said. Its newest record may carry any number up to that of the lost ones,

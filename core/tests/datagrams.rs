@@ -78,13 +78,13 @@ fn nothing_big_goes_to_an_address_that_did_not_answer_a_challenge() {
     pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 1);
     // Somebody catches a packet of Bob's and sends it on from his own address. Bob himself is not heard any more.
     pair.send(BOB, 100, "caught on the way");
-    while pair.air.flying.values().all(|(_, to, _)| to.port() != 1000) {
+    while pair.air.flying.values().all(|(_, to, _)| to.port() != 4000) {
         assert!(pair.step(), "Bob sends");
     }
     let liar = SocketAddr::from(([192, 0, 2, 66], 6666));
     let mut came = 0;
     for (from, to, bytes) in pair.air.flying.values_mut() {
-        if to.port() == 1000 {
+        if to.port() == 4000 {
             *from = liar;
             came += bytes.len();
         }
@@ -119,7 +119,7 @@ fn forged_cut_and_repeated_packets_change_nothing() {
         // Everything that ever flew comes again, once as it was, once with a bit turned, once cut.
         let log: Vec<_> = pair.air.log.iter().rev().take(40).cloned().collect();
         for (at, (_, from, to, bytes)) in log.into_iter().enumerate() {
-            let side = if to.port() == 1000 { ALICE } else { BOB };
+            let side = if to.port() == 4000 { ALICE } else { BOB };
             let mut wrong = bytes.clone();
             let bit = (at * 31 + round as usize) % (wrong.len() * 8);
             wrong[bit / 8] ^= 1 << (bit % 8);
@@ -230,7 +230,7 @@ fn initiations_from_nowhere_cost_little_and_keep_nobody_out() {
     let mut pair = Pair::met_by_datagrams(10);
     let log = pair.air.log.clone();
     let (_, _, _, first) = log.iter().find(|(.., bytes)| bytes[0] == 0xc1).unwrap();
-    let (first, target) = (first.clone(), if log[0].2.port() == 1000 { ALICE } else { BOB });
+    let (first, target) = (first.clone(), if log[0].2.port() == 4000 { ALICE } else { BOB });
     pair.cut_air();
     let before: usize = pair.air.log.len();
     for n in 0..2000u32 {

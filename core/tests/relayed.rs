@@ -171,3 +171,70 @@ fn no_relay_is_dialled_before_this_start_is_on_disk() {
     pair.drive_until("the relay serves", |pair| up(pair) > ups);
     assert!(pair.now.saturating_since(at) < Duration::from_secs(1), "at once, and by datagrams");
 }
+
+#[test]
+fn a_stream_that_gets_through_later_takes_over_from_the_relay() {
+    let mut pair = Pair::met_through_a_relay(9, Pair::cut_direct);
+    send_all(&mut pair, ALICE, 0, 10);
+    pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 10);
+    pair.refuse = false;
+    send_all(&mut pair, ALICE, 10, 20);
+    send_all(&mut pair, BOB, 100, 110);
+    pair.drive_until("a stream", |pair| (0..2).all(|side| by(pair, side, PathKind::Stream) > 0));
+    let before = pair.sides[RELAY].node.as_ref().unwrap().stats().forwarded;
+    send_all(&mut pair, ALICE, 20, 50);
+    pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 50 && pair.delivered(BOB) == 10);
+    assert_eq!(pair.received(BOB), texts(0, 50));
+    assert_eq!(pair.history(ALICE), pair.history(BOB));
+    for side in 0..2 {
+        let broke = pair.count(side, |event| matches!(event, Event::Disconnected { .. }));
+        assert_eq!(broke, 0, "the one is left when the other stands");
+        assert_eq!(by(&pair, side, PathKind::Stream), 1);
+    }
+    let after = pair.sides[RELAY].node.as_ref().unwrap().stats().forwarded;
+    assert!(after <= before + 2, "{before} {after}");
+    // And when the stream breaks, and no other can be had, the relay leads on.
+    pair.refuse = true;
+    pair.cut();
+    send_all(&mut pair, BOB, 110, 120);
+    pair.drive_until("delivered", |pair| pair.delivered(BOB) == 20);
+    // That goes on: neither has anything new to say of where it is.
+    pair.refuse = false;
+    pair.drive_until("a stream", |pair| (0..2).all(|side| by(pair, side, PathKind::Stream) > 1));
+    send_all(&mut pair, BOB, 120, 130);
+    pair.drive_until("delivered", |pair| pair.delivered(BOB) == 30);
+    assert_eq!(pair.history(ALICE), pair.history(BOB));
+}
+
+#[test]
+fn who_sends_no_datagrams_finds_from_the_relay_to_a_stream() {
+    let mut pair = Pair::met_through_a_relay(10, |pair| {
+        for side in 0..2 {
+            pair.sides[side].datagrams = false;
+            pair.crash(side);
+            pair.start(side);
+        }
+    });
+    let known = |pair: &Pair| pair.contact(ALICE, &pair.peer(BOB)).record.len();
+    pair.drive_until("Alice knows where Bob is", |pair| known(pair) > 0);
+    pair.settle();
+    // Now every dial is refused before the answer comes through the relay.
+    let peer = pair.peer(ALICE);
+    for blocked in [true, false] {
+        pair.command(BOB, Command::Block { peer, blocked }).unwrap();
+        pair.settle();
+    }
+    pair.drive_until("again", |pair| by(pair, ALICE, PathKind::Relayed) > 1);
+    assert_eq!(by(&pair, ALICE, PathKind::Stream), 0);
+    let tries = |pair: &Pair, side| {
+        pair.count(side, |event| matches!(event, Event::Attempt { path: PathKind::Stream, peer, .. } if *peer != pair.peer(RELAY)))
+    };
+    let before = [tries(&pair, ALICE), tries(&pair, BOB)];
+    let end = pair.now + Duration::from_secs(120);
+    pair.drive_until("two minutes", |pair| pair.now >= end);
+    for side in 0..2 {
+        assert!((1..20).contains(&(tries(&pair, side) - before[side])), "each tries, and not without end");
+    }
+    pair.refuse = false;
+    pair.drive_until("a stream", |pair| (0..2).all(|side| by(pair, side, PathKind::Stream) > 0));
+}

@@ -122,6 +122,10 @@ impl Link {
         }
     }
 
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.path() == PathKind::Relayed
+    }
+
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.is_some()
     }

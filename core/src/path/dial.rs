@@ -8,7 +8,7 @@ use crate::ids::StreamId;
 use crate::limits::{ADDRESSES, DIAL_STAGGER, PARALLEL_DIALS, SESSION_PROVEN, TWIN_STAGGER};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -109,6 +109,10 @@ impl Dial {
         let _room_was_checked = self.running.push(stream);
     }
 
+    pub(crate) fn running(&self) -> &List<StreamId, PARALLEL_DIALS> {
+        &self.running
+    }
+
     /// One attempt is over.
     pub(crate) fn ended(&mut self, stream: StreamId) {
         self.running.retain(|running| *running != stream);
@@ -205,9 +209,32 @@ fn scope(address: &SocketAddr) -> Option<Scope> {
 pub(crate) fn dialable<'a>(
     addresses: &'a [SocketAddr],
     remote: &SocketAddr,
-) -> impl Iterator<Item = SocketAddr> + 'a {
+) -> impl Iterator<Item = SocketAddr> + use<'a> {
     let reach = scope(remote).unwrap_or(Scope::Global);
     addresses.iter().copied().filter(move |address| scope(address).is_some_and(|scope| scope >= reach))
+}
+
+/// Some address that does not reach beyond its network.
+const PRIVATE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 1));
+
+/// Where to send packets, of the places that a peer names on a way from `remote`. `observed`: where ours come from, as
+/// others see it.
+pub(crate) fn places<'a>(
+    named: &'a [SocketAddr],
+    remote: &'a SocketAddr,
+    observed: &[SocketAddr],
+) -> impl Iterator<Item = SocketAddr> + 'a {
+    // Who comes from the same public address is a neighbour: then what reaches no further may be tried, and is the only
+    // way if the box in front of both does not lead back in.
+    let ours = |place: &SocketAddr| is_far(place) && observed.iter().any(|own| own.ip() == place.ip());
+    let reach = if named.iter().any(ours) { PRIVATE } else { *remote };
+    dialable(named, &reach).filter(move |place| place != remote && is_probeable(place))
+}
+
+/// Whether a peer may have us send packets there: not to a service that answers whoever asks.
+fn is_probeable(address: &SocketAddr) -> bool {
+    // SSDP, mDNS and memcached are those above 1,023.
+    !matches!(address.port(), 1900 | 5353 | 11211) && (address.port() >= 1024 || address.port() == 443)
 }
 
 /// Whether packets to there leave the own network.
@@ -266,5 +293,28 @@ mod tests {
         assert!(dial.is_lost());
         assert!(dial.wait(&mut rng) <= crate::limits::RETRY_FIRST);
         assert!(!dial.is_racing());
+    }
+
+    #[test]
+    fn only_a_neighbour_names_places_in_our_network() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let named = ["198.51.100.1:7000", "10.0.0.5:7000", "127.0.0.1:7000"].map(at);
+        let relay = at("203.0.113.1:443");
+        let tried = |seen: &[&str]| -> Vec<SocketAddr> {
+            let seen: Vec<SocketAddr> = seen.iter().map(|seen| at(seen)).collect();
+            places(&named, &relay, &seen).collect()
+        };
+        assert_eq!(tried(&[]), named[..1]);
+        assert_eq!(tried(&["198.51.100.2:9000"]), named[..1], "another house of the same street");
+        assert_eq!(tried(&["198.51.100.1:9000"]), named[..2], "never what is on this machine alone");
+        assert_eq!(tried(&["10.0.0.5:9000"]), named[..1], "what many have shows nothing");
+    }
+
+    #[test]
+    fn no_peer_names_a_service_that_answers_anybody() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let named = ["198.51.100.1:53", "198.51.100.1:1900", "198.51.100.1:443", "198.51.100.1:0"].map(at);
+        let relay = at("203.0.113.1:443");
+        assert_eq!(places(&named, &relay, &[]).collect::<Vec<_>>(), [named[2]]);
     }
 }

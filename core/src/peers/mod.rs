@@ -9,9 +9,7 @@
 mod reach;
 mod talk;
 
-use crate::api::{
-    AttemptOutcome, ContactChange, Event, Expire, PathKind, Rejection, SessionEnd, TicketRefusal,
-};
+use crate::api::{AttemptOutcome, ContactChange, Event, Expire, Rejection, SessionEnd, TicketRefusal};
 use crate::assemble::Assembly;
 use crate::bounded::{List, Queue};
 use crate::cx::{Cx, Promise, Removal, Timer};
@@ -222,9 +220,8 @@ impl Peers {
     }
 
     fn decide_dialled(&mut self, cx: &mut Cx, links: &mut Links, own: &Own, stream: StreamId, peer: PeerId) {
-        let direct = links.get(stream).is_some_and(|link| link.path() != PathKind::Relayed);
-        let relayed =
-            |stream: &StreamId| links.get(*stream).is_none_or(|link| link.path() == PathKind::Relayed);
+        let direct = links.get(stream).is_some_and(|link| !link.is_relayed());
+        let relayed = |stream: &StreamId| links.get(*stream).is_none_or(Link::is_relayed);
         // What goes straight is welcome beside what a relay carries.
         let useful = |peer: &Peer| peer.sessions.is_empty() || (direct && peer.sessions.iter().all(relayed));
         let Some(known) = self.map.get(&peer).filter(|peer| peer.is_wanted() && useful(peer)) else {
@@ -237,7 +234,8 @@ impl Peers {
             ContactState::Pending { secret } => Some(secret),
             ContactState::Established | ContactState::Refused { .. } | ContactState::Removed => None,
         };
-        let after = known.last_session;
+        // What a relay carries goes on until this one has proved itself.
+        let after = known.last_session.filter(|_| known.sessions.is_empty());
         self.open(cx, links, own, stream, after, secret);
     }
 
@@ -310,7 +308,7 @@ impl Peers {
             link.have_due = !planted!(cx, LostAckNeverRepaired);
             link.have_after = peer.inbox.taken_in(cx);
             link.record_due = own.record().is_some();
-            link.candidates_due = cx.datagrams && link.path() == PathKind::Relayed;
+            link.candidates_due = cx.datagrams && link.is_relayed();
         }
         self.elect(cx, links, id);
     }
@@ -349,18 +347,23 @@ impl Peers {
         link.confirmed = true;
         cx.stats.sessions += 1;
         let (remote, path, initiator) = (link.remote, link.path(), link.we_dialled());
+        let relayed = link.is_relayed();
         let Some(peer) = self.map.get_mut(&id) else { return };
         if initiator {
             cx.event(Event::Attempt { peer: id, remote, path, outcome: AttemptOutcome::Connected });
         }
-        if !core::mem::replace(&mut peer.connected, true) {
+        let was_on = peer.active.and_then(|active| links.get(active)).map(|link| (link.remote, link.path()));
+        let stood = core::mem::replace(&mut peer.connected, true);
+        if !stood {
             peer.dial.stands(cx.now, peer.outgoing.acknowledged());
             cx.event(Event::Connected { peer: id, remote, path, initiator });
         }
-        cx.timers.cancel(Timer::Dial(id));
-        let running = peer.dial.stop();
-        for loser in running.iter().copied() {
-            links.abort(cx, loser);
+        if !relayed {
+            cx.timers.cancel(Timer::Dial(id));
+            let running = peer.dial.stop();
+            for loser in running.iter().copied() {
+                links.abort(cx, loser);
+            }
         }
         if matches!(peer.contact.state, ContactState::Pending { .. }) {
             peer.contact.state = ContactState::Established;
@@ -378,6 +381,13 @@ impl Peers {
             cx.timer(Timer::Overlap(id), OVERLAP_MAX);
         }
         self.elect(cx, links, id);
+        let active = self.map.get(&id).and_then(|peer| peer.active);
+        if stood && active == Some(stream) && was_on != Some((remote, path)) {
+            cx.event(Event::PathChanged { peer: id, remote, path });
+        }
+        if relayed {
+            self.go_straight(cx, links, id);
+        }
     }
 
     /// The preferred session of an overlap had its time and did not prove itself.
@@ -418,6 +428,10 @@ impl Peers {
         }
         let stood = core::mem::take(&mut peer.connected);
         if stood {
+            // What was tried beside it was for something better than what is now gone.
+            for attempt in peer.dial.stop().iter().copied() {
+                links.abort(cx, attempt);
+            }
             peer.dial.fell(cx.now, peer.outgoing.acknowledged());
             cx.event(Event::Disconnected { peer: id, why });
         } else if peer.dial.is_waiting() {
@@ -479,9 +493,8 @@ fn replaces(links: &Links, new: StreamId, old: StreamId) -> bool {
 /// Which of two sessions that overlap both sides prefer: that of the lower PeerId; of two by the same, the newer.
 fn preferred(cx: &Cx, links: &Links, new: StreamId, old: StreamId) -> bool {
     let (Some(new), Some(old)) = (links.get(new), links.get(old)) else { return true };
-    let relayed = |link: &Link| link.path() == PathKind::Relayed;
-    if relayed(new) != relayed(old) {
-        return relayed(old);
+    if new.is_relayed() != old.is_relayed() {
+        return old.is_relayed();
     }
     if new.we_dialled() == old.we_dialled() {
         return new.began >= old.began;

@@ -1,10 +1,10 @@
 //! The dialling that keeps sessions coming: a race over the addresses of a peer, and a backoff between races.
 
 use super::{Peer, Peers};
-use crate::api::{AttemptOutcome, DialFailure, Event, PathKind};
+use crate::api::{AttemptOutcome, DialFailure, Event};
 use crate::cx::{Cx, Timer};
 use crate::ids::{InviteId, PeerId, QueueId, StreamId};
-use crate::links::Links;
+use crate::links::{Link, Links};
 use crate::path::channel::Place;
 use crate::path::dial::Datagrams;
 use crate::record::{ContactState, Invite};
@@ -45,27 +45,53 @@ impl Peers {
         }
     }
 
-    /// Tries to reach this peer now, if a session is wanted and none stands or is on its way.
+    /// Tries to reach this peer now, if a session is wanted and none stands or is on its way. Beside one that a relay
+    /// carries the race is for what goes straight: a stream, since its datagrams find their way by themselves.
     pub(crate) fn reach(&mut self, cx: &mut Cx, links: &mut Links, id: PeerId) {
         let Some(peer) = self.map.get_mut(&id) else { return };
         if self.stopping
             || !self.ready
             || !peer.is_wanted()
-            || !peer.sessions.is_empty()
             || peer.dial.is_racing()
             || !cx.is_durable(peer.made_in)
         {
             return;
         }
+        let straight = |stream: &StreamId| links.get(*stream).is_some_and(|link| !link.is_relayed());
+        if peer.sessions.iter().any(straight) {
+            return;
+        }
         let addresses: Vec<SocketAddr> = peer.addresses().collect();
-        let datagrams = match (cx.datagrams, cx.datagrams_first) {
+        let alone = peer.sessions.is_empty();
+        if !alone && addresses.is_empty() {
+            return;
+        }
+        let datagrams = match (cx.datagrams && alone, cx.datagrams_first) {
             (false, _) => Datagrams::None,
             (true, false) => Datagrams::Second,
             (true, true) => Datagrams::First,
         };
         peer.dial.race(addresses, datagrams);
-        cx.through.extend(peer.contact.relays.iter().map(|relay| (id, *relay)));
+        if alone {
+            cx.through.extend(peer.contact.relays.iter().map(|relay| (id, *relay)));
+        }
         self.dial_next(cx, links, id);
+    }
+
+    /// A relay carries what this peer and we say: something may lead straight to it.
+    pub(crate) fn go_straight(&mut self, cx: &mut Cx, links: &mut Links, id: PeerId) {
+        let Some(peer) = self.map.get_mut(&id) else { return };
+        let through = |stream: &StreamId| links.get(*stream).is_none_or(Link::is_relayed);
+        let others: Vec<StreamId> = peer.dial.running().iter().copied().filter(through).collect();
+        for other in others {
+            peer.dial.ended(other);
+            links.abort(cx, other);
+        }
+        if peer.dial.is_racing() {
+            self.dial_next(cx, links, id);
+        } else if !peer.dial.is_waiting() {
+            self.reach(cx, links, id);
+        }
     }
 
     /// A relay serves us now: who can be reached through it and is not, is tried.
@@ -141,7 +167,7 @@ impl Peers {
     pub(crate) fn tell_candidates(&self, cx: &mut Cx, links: &mut Links) {
         for (id, peer) in &self.map {
             for stream in peer.sessions.iter() {
-                if let Some(link) = links.get_mut(*stream).filter(|link| link.path() == PathKind::Relayed) {
+                if let Some(link) = links.get_mut(*stream).filter(|link| link.is_relayed()) {
                     link.candidates_due = cx.datagrams;
                     cx.touch(*id);
                 }

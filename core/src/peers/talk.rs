@@ -75,7 +75,14 @@ impl Peers {
     // --- frames ----------------------------------------------------------------------------------------------
 
     /// A record of an open session.
-    pub(crate) fn record(&mut self, cx: &mut Cx, links: &mut Links, stream: StreamId, record: &[u8]) {
+    pub(crate) fn record(
+        &mut self,
+        cx: &mut Cx,
+        links: &mut Links,
+        own: &Own,
+        stream: StreamId,
+        record: &[u8],
+    ) {
         let Some(id) = links.get(stream).and_then(|link| link.peer) else { return };
         for (count, frame) in Frames(record).enumerate() {
             let handled = match frame {
@@ -86,7 +93,7 @@ impl Peers {
                 }
                 Ok(frame) => {
                     self.confirm(cx, links, id, stream);
-                    self.frame(cx, links, id, stream, frame)
+                    self.frame(cx, links, own, id, stream, frame)
                 }
                 Err(malformed) => Err(malformed),
             };
@@ -103,6 +110,7 @@ impl Peers {
         &mut self,
         cx: &mut Cx,
         links: &mut Links,
+        own: &Own,
         id: PeerId,
         stream: StreamId,
         frame: Frame<'_>,
@@ -142,7 +150,13 @@ impl Peers {
                 link.have_due |= taken.again;
                 cx.touch(id);
             }
-            Frame::Record(signed) => got_record(cx, id, peer, &link.remote, signed)?,
+            Frame::Record(signed) => {
+                if got_record(cx, id, peer, &link.remote, signed)? {
+                    // It may be where we can go straight.
+                    self.reach(cx, links, id);
+                    return Ok(());
+                }
+            }
             Frame::Ping(nonce) => {
                 link.session.got_ping(nonce);
                 cx.touch(id);
@@ -157,8 +171,7 @@ impl Peers {
                 cx.touch(id);
             }
             Frame::Candidates(candidates) => {
-                let places: Vec<SocketAddr> =
-                    dialable(&candidates, &link.remote).filter(|place| *place != link.remote).collect();
+                let places = own.places(&candidates, &link.remote);
                 let opener = link.we_dialled();
                 if cx.datagrams {
                     links.try_places(cx, stream, &places, opener);
@@ -546,19 +559,20 @@ fn write_link(
     links.write(cx, stream, record)
 }
 
+/// `true`: the peer says something new about where it is.
 fn got_record(
     cx: &mut Cx,
     id: PeerId,
     peer: &mut Peer,
     remote: &SocketAddr,
     signed: &[u8],
-) -> Result<(), Malformed> {
+) -> Result<bool, Malformed> {
     if peer.contact.record == signed {
-        return Ok(());
+        return Ok(false);
     }
     let record = PeerRecord::open(&id, signed)?;
     if record.seq <= peer.contact.record_seq {
-        return Ok(());
+        return Ok(false);
     }
     peer.contact.record_seq = record.seq;
     peer.contact.record_addresses = List::of(dialable(&record.addresses, remote));
@@ -567,5 +581,5 @@ fn got_record(
     peer.contact.record = Bytes::copy_from_slice(signed);
     cx.put(&Key::Contact(id), peer.contact.encode());
     cx.promise_event(Event::ContactChanged { peer: id, change: ContactChange::Record });
-    Ok(())
+    Ok(true)
 }

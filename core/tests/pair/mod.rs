@@ -54,9 +54,9 @@ pub struct Side {
     pub wrong_ms: i64,
 }
 
-/// One direction-less pipe: which stream of which side it is at either end.
+/// One direction-less pipe: which stream of which side it is at either end; the lower side first.
 struct Pipe {
-    ends: [StreamId; 2],
+    ends: [(usize, StreamId); 2],
     bytes: [VecDeque<u8>; 2],
     finished: [bool; 2],
 }
@@ -130,7 +130,7 @@ pub struct Pair {
     pipes: Vec<Pipe>,
     /// Nothing passes, and nobody is told.
     pub silent: bool,
-    /// Dials are refused.
+    /// Dials are refused. (Those of a relay are by who has datagrams.)
     pub refuse: bool,
     /// Bytes that pass at once in one direction.
     pub at_once: usize,
@@ -208,8 +208,8 @@ impl Pair {
             loads: Vec::new(),
             newest: BatchId(0),
             next_accept: 1,
-            address: SocketAddr::from(([127, 0, 0, 1], 1000 + u16::from(n))),
-            seen: SocketAddr::from(([127, 0, 0, 1], 1000 + u16::from(n))),
+            address: SocketAddr::from(([127, 0, 0, 1], 4000 + u16::from(n))),
+            seen: SocketAddr::from(([127, 0, 0, 1], 4000 + u16::from(n))),
             datagrams,
             relay: n == 2,
             boxed: false,
@@ -326,20 +326,32 @@ impl Pair {
         this.pending.clear();
         this.loads.clear();
         self.strays.retain(|(at, _), _| *at != side);
-        if side > 1 {
-            return;
-        }
-        let other = 1 - side;
-        for pipe in std::mem::take(&mut self.pipes) {
-            self.handle(other, Input::StreamClosed { stream: pipe.ends[other], why: StreamEnd::Broken });
-        }
+        self.break_streams(|end, other| end != side && other == side);
     }
 
     /// Every stream breaks; both sides notice.
     pub fn cut(&mut self) {
-        for pipe in std::mem::take(&mut self.pipes) {
-            for side in 0..2 {
-                self.handle(side, Input::StreamClosed { stream: pipe.ends[side], why: StreamEnd::Broken });
+        self.break_streams(|end, other| end.max(other) < RELAY);
+    }
+
+    /// Streams break of which one end notices: the one that `notices`, given its side and the other's.
+    fn break_streams(&mut self, notices: impl Fn(usize, usize) -> bool) {
+        let hit = |pipe: &Pipe| {
+            let [a, b] = [pipe.ends[0].0, pipe.ends[1].0];
+            (notices(a, b), notices(b, a))
+        };
+        let (broken, whole) = std::mem::take(&mut self.pipes).into_iter().partition(|pipe| {
+            let (a, b) = hit(pipe);
+            a || b
+        });
+        self.pipes = whole;
+        let broken: Vec<Pipe> = broken;
+        for pipe in broken {
+            let (a, b) = hit(&pipe);
+            for ((side, stream), notices) in pipe.ends.into_iter().zip([a, b]) {
+                if notices {
+                    self.handle(side, Input::StreamClosed { stream, why: StreamEnd::Broken });
+                }
             }
         }
     }
@@ -351,9 +363,7 @@ impl Pair {
 
     /// Only `side` notices that its streams broke.
     pub fn cut_one(&mut self, side: usize) {
-        for pipe in std::mem::take(&mut self.pipes) {
-            self.handle(side, Input::StreamClosed { stream: pipe.ends[side], why: StreamEnd::Broken });
-        }
+        self.break_streams(|end, other| end == side && other < RELAY);
     }
 
     pub fn peer(&self, side: usize) -> PeerId {
@@ -453,8 +463,8 @@ impl Pair {
         match output {
             Output::Dial { stream, remote, .. } => self.dial(side, stream, remote),
             Output::Write { stream, bytes } => {
-                if let Some(pipe) = self.pipe(side, stream) {
-                    pipe.bytes[side].extend(bytes.iter());
+                if let Some((at, end)) = self.pipe(side, stream) {
+                    self.pipes[at].bytes[end].extend(bytes.iter());
                     self.handle(side, Input::StreamWritten { stream });
                 } else if let Some(stray) = self.strays.get_mut(&(side, stream)) {
                     stray.extend_from_slice(&bytes);
@@ -465,17 +475,14 @@ impl Pair {
                 if self.strays.remove(&(side, stream)).is_some() {
                     self.handle(side, Input::StreamClosed { stream, why: StreamEnd::Local });
                 }
-                let Some(at) = self.pipes.iter().position(|pipe| pipe.ends[side] == stream) else { return };
+                let Some((at, end)) = self.pipe(side, stream) else { return };
                 if flush {
-                    self.pipes[at].finished[side] = true;
+                    self.pipes[at].finished[end] = true;
                     let pipe = &mut self.pipes[at];
-                    pipe.bytes[1 - side].clear();
+                    pipe.bytes[1 - end].clear();
                 } else {
-                    let pipe = self.pipes.remove(at);
-                    self.handle(
-                        1 - side,
-                        Input::StreamClosed { stream: pipe.ends[1 - side], why: StreamEnd::Broken },
-                    );
+                    let (other, stream) = self.pipes.remove(at).ends[1 - end];
+                    self.handle(other, Input::StreamClosed { stream, why: StreamEnd::Broken });
                 }
                 self.handle(side, Input::StreamClosed { stream, why: StreamEnd::Local });
             }
@@ -502,19 +509,21 @@ impl Pair {
     }
 
     fn dial(&mut self, side: usize, stream: StreamId, remote: SocketAddr) {
-        let other = 1 - side.min(1);
         if self.silent {
             return;
         }
-        if self.refuse || side > 1 || self.sides[other].node.is_none() || remote != self.sides[other].address
-        {
+        let other =
+            (0..self.sides.len()).find(|other| *other != side && self.sides[*other].address == remote);
+        let refused = |other: usize| if other < RELAY { self.refuse } else { self.sides[side].datagrams };
+        let open = |other: &usize| self.sides[*other].node.is_some() && !refused(*other);
+        let Some(other) = other.filter(open) else {
             self.handle(side, Input::DialFailed { stream, why: DialFailure::Refused });
             return;
-        }
+        };
         let accepted = StreamId(self.sides[other].next_accept);
         self.sides[other].next_accept += 2;
-        let mut ends = [stream; 2];
-        ends[other] = accepted;
+        let mut ends = [(side, stream), (other, accepted)];
+        ends.sort();
         self.pipes.push(Pipe { ends, bytes: Default::default(), finished: [false; 2] });
         let local = SocketAddr::from(([127, 0, 0, 1], 50_000));
         self.handle(other, Input::StreamAccepted { stream: accepted, remote: local });
@@ -543,8 +552,10 @@ impl Pair {
         }
     }
 
-    fn pipe(&mut self, side: usize, stream: StreamId) -> Option<&mut Pipe> {
-        self.pipes.iter_mut().find(|pipe| pipe.ends[side] == stream)
+    /// Which pipe this is, and which of its ends.
+    fn pipe(&self, side: usize, stream: StreamId) -> Option<(usize, usize)> {
+        let end = |pipe: &Pipe| pipe.ends.iter().position(|end| *end == (side, stream));
+        self.pipes.iter().enumerate().find_map(|(at, pipe)| Some((at, end(pipe)?)))
     }
 
     /// Makes everything durable that waits, and answers what was asked.
@@ -595,18 +606,18 @@ impl Pair {
             }
         }
         for at in 0..self.pipes.len() {
-            for to in 0..2 {
+            for end in 0..2 {
                 let Some(pipe) = self.pipes.get(at) else { return true };
-                let stream = pipe.ends[to];
+                let (to, stream) = pipe.ends[end];
                 let budget = self.sides[to].node.as_ref().map_or(0, |node| node.read_budget(stream));
                 let pipe = &mut self.pipes[at];
-                let take = pipe.bytes[1 - to].len().min(budget).min(most.min(self.at_once));
+                let take = pipe.bytes[1 - end].len().min(budget).min(most.min(self.at_once));
                 if take > 0 {
-                    let bytes: Vec<u8> = pipe.bytes[1 - to].drain(..take).collect();
+                    let bytes: Vec<u8> = pipe.bytes[1 - end].drain(..take).collect();
                     self.delivered_bytes += bytes.len() as u64;
                     self.handle(to, Input::StreamData { stream, bytes: &bytes });
                     busy = true;
-                } else if pipe.bytes[1 - to].is_empty() && pipe.finished[1 - to] {
+                } else if pipe.bytes[1 - end].is_empty() && pipe.finished[1 - end] {
                     self.pipes.remove(at);
                     self.handle(to, Input::StreamClosed { stream, why: StreamEnd::Finished });
                     return true;
