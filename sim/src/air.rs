@@ -190,7 +190,7 @@ impl World {
     /// A session ended that no stream carried: not for what somebody on the way did to its packets.
     pub(crate) fn must_last(&mut self, index: usize, peer: &PeerId, why: SessionEnd) {
         self.stands.remove(&(index, *peer));
-        if self.scenario.streams || self.oracle.is_hostile(peer) {
+        if self.scenario.streams || self.scenario.relays > 0 || self.oracle.is_hostile(peer) {
             return;
         }
         // What the other run of it does not know (any more) must end.

@@ -111,7 +111,7 @@ impl World {
                 self.met.add(Probe::Doubted);
             }
         }
-        if process.store_failed.is_none() && !self.hosts[index].is_hostile {
+        if process.store_failed.is_none() && self.is_person(index) {
             let Some(process) = self.hosts[index].process.as_ref() else { return };
             let verdict = self.oracle.drained(index, process.told);
             self.judged(verdict);
@@ -133,8 +133,11 @@ impl World {
             Output::Load { load, range } => self.load(index, load, range),
             Output::Event(event) => {
                 self.met.event(&event);
-                let verdict = self.oracle.event(index, &event);
-                self.judged(verdict);
+                if self.is_person(index) {
+                    self.noticed(index, &event);
+                    let verdict = self.oracle.event(index, &event);
+                    self.judged(verdict);
+                }
                 self.hear(index, event);
             }
         }
@@ -284,8 +287,10 @@ impl World {
                 process.synced = upto;
             }
         }
-        let verdict = self.oracle.synced(run.host, self.lived(run.host), &batches);
-        self.judged(verdict);
+        if self.is_person(run.host) {
+            let verdict = self.oracle.synced(run.host, self.lived(run.host), &batches);
+            self.judged(verdict);
+        }
         let told = self.now + self.dice.below(Purpose::Told, own, 100);
         self.queue.push(told, Event::Told { run, upto, failed });
         if !failed {

@@ -32,9 +32,10 @@ pub enum Purpose {
     Regret,
     Expiry,
     Flight,
+    Relay,
 }
 
-const PURPOSES: usize = Purpose::Flight as usize + 1;
+const PURPOSES: usize = Purpose::Relay as usize + 1;
 
 /// One part in this many is the unit of chances.
 pub const MILLION: u64 = 1_000_000;

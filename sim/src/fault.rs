@@ -84,6 +84,13 @@ faults! {
     PacketSpliced = "packet-spliced",
     PacketReflected = "packet-reflected",
     Knocked = "knocked",
+    // Relays.
+    RelayDied = "relay-died",
+    /// Nothing passes between a relay and somebody whom it serves, and nobody is told.
+    RelayCutOff = "relay-cut-off",
+    /// What a relay passes on is late, or lost in part.
+    RelayLate = "relay-late",
+    HomeRelayChanged = "home-relay-changed",
     // A contact in bad faith, and what it does.
     HostileWrites = "hostile-writes",
     HostileForks = "hostile-forks",
@@ -121,7 +128,10 @@ impl Fault {
 
     /// Whether what is drawn of it takes nothing from what was drawn before there was such a fault.
     pub(crate) fn is_drawn_apart(self) -> bool {
-        self == Self::Expiring || Self::REGRETS.contains(&self) || Self::AIR.contains(&self)
+        self == Self::Expiring
+            || Self::REGRETS.contains(&self)
+            || Self::AIR.contains(&self)
+            || Self::RELAYS.contains(&self)
     }
 }
 
@@ -182,6 +192,12 @@ impl Fault {
         Self::PacketReflected,
         Self::Knocked,
     ];
+}
+
+impl Fault {
+    /// Those of relays.
+    pub(crate) const RELAYS: [Self; 4] =
+        [Self::RelayDied, Self::RelayCutOff, Self::RelayLate, Self::HomeRelayChanged];
 }
 
 /// How often each fault struck.

@@ -4,7 +4,7 @@ use crate::disk::{Backup, Disk};
 use crate::fate::MILLION;
 use crate::homes::Home;
 use crate::hostile::Hostile;
-use crate::op::NAMES;
+use crate::op::{NAMES, relay};
 use crate::queue::{Event, Side};
 use crate::scenario::Climate;
 use peerlink_core::Node;
@@ -19,6 +19,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 const EPOCH_MS: u64 = 1_795_000_000_000;
 /// The port of every listener.
 const PORT: u16 = 4711;
+/// But for relays: one that is let out of every network.
+const RELAY_PORT: u16 = 443;
 
 /// How a process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,11 @@ pub(crate) struct Host {
     pub(crate) index: usize,
     /// No node runs here, but a contact in bad faith.
     pub(crate) is_hostile: bool,
+    /// A node that relays, and nobody who writes. Which one.
+    pub(crate) relays: Option<usize>,
+    /// The home relays of its person, and whether its node was told of them in this run.
+    pub(crate) uses: Vec<usize>,
+    pub(crate) told_relays: bool,
     pub(crate) secret: IdentitySecret,
     pub(crate) peer: PeerId,
     pub(crate) disk: Disk,
@@ -224,6 +231,9 @@ impl Host {
         Some(Self {
             index,
             is_hostile: false,
+            relays: None,
+            uses: Vec::new(),
+            told_relays: false,
             secret,
             peer,
             disk: Disk::new(),
@@ -250,7 +260,8 @@ impl Host {
     }
 
     pub(crate) fn name(&self) -> &'static str {
-        if self.is_hostile { "mallory" } else { NAMES.get(self.index).copied().unwrap_or("nobody") }
+        let index = self.relays.map_or(self.index, relay);
+        if self.is_hostile { "mallory" } else { NAMES.get(index).copied().unwrap_or("nobody") }
     }
 
     pub(crate) fn wall(&self, now: u64) -> WallClock {
@@ -269,6 +280,7 @@ impl Host {
             // A private network, and its neighbour's.
             (Home::Beside, IpAddr::V4(ip)) => inside(ip, self.index.saturating_sub(1), 100),
             (home, IpAddr::V4(ip)) if home.is_translated() => inside(ip, self.index, 0),
+            _ if self.relays.is_some() => SocketAddr::new(here.ip(), RELAY_PORT),
             _ => here,
         }
     }

@@ -7,6 +7,8 @@ pub const MICROS_PER_SECOND: u64 = 1_000_000;
 
 /// Hosts of one world.
 pub const HOSTS: usize = 6;
+/// Relays among them.
+pub const RELAYS: usize = 2;
 /// Directed links, a host to itself included: there its own fates are drawn.
 pub const LINKS: usize = HOSTS * HOSTS;
 
@@ -120,6 +122,9 @@ pub const LONG_SLEEP: u64 = 2 * 24 * 3600 * MICROS_PER_SECOND;
 pub const FLOOD_BEGINS: u64 = 5 * MICROS_PER_SECOND;
 /// Longest message that nobody would call long.
 pub const SHORT_BYTES: u64 = 300;
+
+/// Turns of a world that are remembered: who was reached how, and when something came.
+pub const MOMENTS: usize = 4096;
 
 /// Worlds between two of which a sample is run twice.
 pub const TWICE_EVERY: u64 = 16;

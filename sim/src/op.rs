@@ -1,5 +1,6 @@
 //! What can happen at a moment of a script, and how each of them is written down: `verb field=value field=value`.
 
+use crate::limits::{HOSTS, RELAYS};
 use std::fmt;
 
 /// How a way from one host to another is blocked.
@@ -83,8 +84,16 @@ pub enum Mischief {
     Leave,
 }
 
-/// The people, by the number of their host.
-pub(crate) const NAMES: [&str; 6] = ["alice", "bob", "carol", "dave", "erin", "frank"];
+/// The people, by the number of their host, and the relays, by numbers that no host has: which hosts they are depends on how
+/// many people there are.
+pub(crate) const NAMES: [&str; HOSTS + RELAYS] =
+    ["alice", "bob", "carol", "dave", "erin", "frank", "relay", "relay2"];
+
+/// What a script calls a relay.
+#[must_use]
+pub const fn relay(number: usize) -> usize {
+    HOSTS + number
+}
 
 /// A value of a field, as one word.
 pub(crate) trait Word: Sized {
@@ -93,6 +102,10 @@ pub(crate) trait Word: Sized {
     /// The host that it names.
     fn host(&self) -> Option<usize> {
         None
+    }
+    /// Itself, or the number that it has in a world.
+    fn placed(self, _place: &impl Fn(usize) -> usize) -> Self {
+        self
     }
 }
 
@@ -123,6 +136,10 @@ impl Word for usize {
 
     fn host(&self) -> Option<usize> {
         Some(*self)
+    }
+
+    fn placed(self, place: &impl Fn(usize) -> usize) -> Self {
+        place(self)
     }
 }
 
@@ -264,12 +281,20 @@ macro_rules! ops {
                 }
             }
 
-            /// Whether every host that it names is one of so many.
-            pub(crate) fn is_among(&self, hosts: usize) -> bool {
+            /// Whether every host that it names is one of so many, or one of so many relays.
+            pub(crate) fn is_among(&self, hosts: usize, relays: usize) -> bool {
+                let there = |host: usize| host < hosts || (HOSTS..HOSTS + relays).contains(&host);
                 match self {
                     $(Self::$name { $($field),* } => {
-                        [$($field.host()),*].into_iter().flatten().all(|host| host < hosts)
+                        [$($field.host()),*].into_iter().flatten().all(there)
                     })*
+                }
+            }
+
+            /// The same with the numbers that the hosts have in a world.
+            pub(crate) fn placed(self, place: &impl Fn(usize) -> usize) -> Self {
+                match self {
+                    $(Self::$name { $($field),* } => Self::$name { $($field: $field.placed(place)),* },)*
                 }
             }
 
@@ -343,6 +368,8 @@ ops! {
     Delete = "delete" { host: usize, with: usize, own: bool, back: u32 }
     /// A person deletes everything that it has of a conversation.
     DeleteConversation = "delete-conversation" { host: usize, with: usize }
+    /// A person has another home relay from now on.
+    UseRelay = "use-relay" { host: usize, relay: usize }
     /// A person blocks a contact, and lets it in again after `lasts`.
     BlockContact = "block" { host: usize, contact: usize, lasts: u64 }
 }

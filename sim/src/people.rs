@@ -233,6 +233,9 @@ fn name(mark: &str, index: usize, number: u32) -> Option<Name> {
 impl World {
     /// What a person learns from its node.
     pub(crate) fn hear(&mut self, index: usize, event: Event) {
+        if !self.is_person(index) {
+            return self.hear_relay(index, &event);
+        }
         let person = &mut self.people[index];
         match event {
             Event::Queued { caller, message, .. } => {
@@ -308,7 +311,8 @@ impl World {
             }
             Event::Attempt { peer, remote, path, outcome: AttemptOutcome::HandshakeFailed } => {
                 // Of datagrams nobody says that there is nobody.
-                if path == PathKind::Stream || (self.homes.is_none() && self.receiver(remote).is_some()) {
+                let there = self.homes.is_none() && self.receiver(remote).is_some();
+                if path == PathKind::Stream || (path == PathKind::Datagram && there) {
                     self.turned_away(index, &peer);
                 }
             }
@@ -384,7 +388,7 @@ impl World {
     /// A store was rolled back: these messages of its person are not in it, and perhaps not even its contacts.
     pub(crate) fn forget_messages(&mut self, index: usize, lost: &[CallerId]) {
         self.people[index].forget_messages(lost);
-        for other in 0..self.hosts.len() {
+        for other in 0..self.acquaintances {
             let peer = self.hosts[other].peer;
             if other == index || self.oracle.is_blocked(index, &peer).is_some() {
                 continue;
@@ -398,7 +402,7 @@ impl World {
         }
     }
 
-    fn stopped(&mut self, index: usize) {
+    pub(crate) fn stopped(&mut self, index: usize) {
         let down = self.hosts[index].process.as_ref().and_then(|process| process.stopping);
         match down {
             Some(down) => self.crash(index, Ending::Stopped, 0, down),
@@ -410,6 +414,7 @@ impl World {
     pub(crate) fn act(&mut self, index: usize) {
         let own = link(index, index);
         if self.hosts[index].is_up() {
+            self.use_relays(index);
             self.meet(index);
             self.let_in(index);
             self.insist(index);
@@ -435,7 +440,7 @@ impl World {
 
     /// Invites and adds, until it is said to be durable.
     fn meet(&mut self, index: usize) {
-        for other in 0..self.hosts.len() {
+        for other in 0..self.acquaintances {
             let acquaintance = &self.people[index].others[other];
             if acquaintance.meeting != Meeting::Wanted || acquaintance.removing {
                 continue;
@@ -460,7 +465,7 @@ impl World {
                         nickname,
                         expires,
                         addresses,
-                        relays: List::new(),
+                        relays: self.home_relays(other),
                     }),
                     petname,
                 }
@@ -476,7 +481,7 @@ impl World {
 
     /// Blocks, and lets in again whom it blocked long enough, until the store says so.
     fn let_in(&mut self, index: usize) {
-        for other in 0..self.hosts.len() {
+        for other in 0..self.acquaintances {
             let acquaintance = &self.people[index].others[other];
             let (peer, until) = (acquaintance.peer, acquaintance.blocked_until);
             let Some(is_blocked) = self.oracle.is_blocked(index, &peer) else {
@@ -541,7 +546,7 @@ impl World {
 
     fn something_new(&mut self, index: usize) {
         let own = link(index, index);
-        let count = self.hosts.len() as u64;
+        let count = self.acquaintances as u64;
         let other = self.dice.below(Purpose::Act, own, count) as usize;
         let acquaintance = &self.people[index].others[other];
         if other == index || !acquaintance.is_contact {
@@ -579,7 +584,7 @@ impl World {
 
     /// Opens every conversation, so that its contact is tried at once.
     pub(crate) fn look(&mut self, index: usize) {
-        for other in 0..self.hosts.len() {
+        for other in 0..self.acquaintances {
             let peer = self.hosts[other].peer;
             if other != index && self.oracle.is_blocked(index, &peer).is_some() {
                 let _nothing_to_look_at = self.ask(index, Command::Reach { peer });

@@ -4,9 +4,11 @@ use crate::fate::{Dice, Fates, MILLION, Purpose, link};
 use crate::fault::Fault;
 use crate::homes::Home;
 use crate::limits::{
-    AIR_BYTES, FLOOD_BEGINS, HEALING, HOSTS, LONG_SLEEP, MICROS_PER_MILLI, MICROS_PER_SECOND, SHORT_BYTES,
+    AIR_BYTES, FLOOD_BEGINS, HEALING, HOSTS, LONG_SLEEP, MICROS_PER_MILLI, MICROS_PER_SECOND, RELAYS,
+    SHORT_BYTES,
 };
-use crate::op::{Attack, Block, Mischief, Op, Touch};
+use crate::nat::Class;
+use crate::op::{Attack, Block, Mischief, Op, Touch, relay};
 use crate::scenario::{Climate, Scenario};
 use peerlink_core::limits::BODY_BYTES;
 
@@ -27,6 +29,8 @@ pub(crate) fn scenario(calm: Scenario) -> Scenario {
     }
     plan.purpose = Purpose::Flight;
     plan.air(faulty);
+    plan.purpose = Purpose::Relay;
+    plan.relays(faulty);
     plan.scenario.script.sort_unstable();
     plan.scenario
 }
@@ -241,6 +245,68 @@ impl Plan {
         }
         self.scenario.lives = if self.chance(MILLION / 2) { self.scaled(20, 300) } else { 0 };
         self.scenario.streams |= !home.has_datagrams();
+    }
+
+    /// In one of three of the worlds with datagrams there are relays, and then anybody may be behind anything.
+    fn relays(&mut self, faulty: bool) {
+        let most = HOSTS.saturating_sub(self.scenario.hosts).min(RELAYS) as u64;
+        if most == 0 || !self.scenario.datagrams || !self.chance(MILLION / 3) {
+            return;
+        }
+        self.scenario.script.retain(|(_, op)| !matches!(op, Op::Mischief { .. }));
+        self.scenario.relays = self.between(1, most) as usize;
+        let places = Home::PLACES.len() as u64;
+        for host in 0..self.scenario.hosts {
+            if self.chance(MILLION * 3 / 4) {
+                let place = self.between(0, places) as usize;
+                self.scenario.homes[host] =
+                    Home::PLACES.get(place).copied().unwrap_or(Home::Behind(Class::T443));
+            }
+        }
+        if !faulty {
+            return;
+        }
+        let share = self.between(1, 4) * MILLION / 8;
+        for fault in Fault::RELAYS {
+            if self.chance(share) {
+                for _ in 0..self.scaled(1, 6) {
+                    let at = self.moment();
+                    self.relay_fault(fault, at);
+                }
+            }
+        }
+    }
+
+    fn relay_fault(&mut self, fault: Fault, at: u64) {
+        let relay = relay(self.between(0, self.scenario.relays as u64 - 1) as usize);
+        let host = self.host();
+        let down = self.scaled(MICROS_PER_MILLI, 20 * MICROS_PER_SECOND);
+        let lasts = self.scaled(100 * MICROS_PER_MILLI, 30 * MICROS_PER_SECOND);
+        let op = match fault {
+            Fault::RelayDied if self.chance(MILLION / 3) => Op::Restart { host: relay, down },
+            Fault::RelayDied => {
+                let (outputs, power) = (self.scaled(1, 10) as u32, self.chance(MILLION / 2));
+                Op::Crash { host: relay, outputs, writing: false, power, kept: MILLION, down }
+            }
+            Fault::RelayCutOff => Op::Partition {
+                from: relay,
+                to: host,
+                how: Block::Silent,
+                both: self.chance(MILLION / 2),
+                lasts,
+            },
+            Fault::RelayLate if self.chance(MILLION / 2) => {
+                let delay = self.scaled(100 * MICROS_PER_MILLI, 5 * MICROS_PER_SECOND);
+                Op::Clog { from: relay, to: host, delay, lasts }
+            }
+            Fault::RelayLate => {
+                let share = self.scaled(30_000, 500_000);
+                Op::LosePackets { from: relay, to: host, share, lasts }
+            }
+            // As with moves: two that move while apart may not find each other any more.
+            _ => Op::UseRelay { host: self.scenario.hosts - 1, relay },
+        };
+        self.scenario.script.push((at, op));
     }
 
     /// Copies of disks, and disks that are lost after that.

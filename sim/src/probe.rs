@@ -59,10 +59,15 @@ pub enum Probe {
     DatagramSession,
     PathChanged,
     CookieAsked,
+    /// A relay serves somebody; a session stands on one; it leaves the relay, or goes back to one.
+    RelayServes,
+    RelayedSession,
+    LeftRelay,
+    BackToRelay,
 }
 
 impl Probe {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 36] = [
         Self::Gap,
         Self::GapFilled,
         Self::Chunks,
@@ -95,6 +100,10 @@ impl Probe {
         Self::DatagramSession,
         Self::PathChanged,
         Self::CookieAsked,
+        Self::RelayServes,
+        Self::RelayedSession,
+        Self::LeftRelay,
+        Self::BackToRelay,
     ];
 
     #[must_use]
@@ -104,8 +113,14 @@ impl Probe {
 }
 
 /// How often each was met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Met([u64; Probe::ALL.len()]);
+
+impl Default for Met {
+    fn default() -> Self {
+        Self([0; Probe::ALL.len()])
+    }
+}
 
 impl Met {
     pub(crate) fn add(&mut self, probe: Probe) {
@@ -138,6 +153,9 @@ impl Met {
             Event::Attempt { outcome: AttemptOutcome::Refused, .. } => Probe::Refused,
             Event::Rejected { .. } => Probe::Rejected,
             Event::Connected { path: PathKind::Datagram, .. } => Probe::DatagramSession,
+            Event::Connected { path: PathKind::Relayed, .. } => Probe::RelayedSession,
+            Event::RelayChanged { up: true, .. } => Probe::RelayServes,
+            Event::PathChanged { path: PathKind::Relayed, .. } => Probe::BackToRelay,
             Event::SendFailed { .. } => Probe::SendFailed,
             Event::Stopped => Probe::Stopped,
             Event::Misbehaved { .. } => Probe::Misbehaved,

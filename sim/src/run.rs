@@ -77,6 +77,7 @@ pub fn one(scenario: Scenario, print: Print) -> Outcome {
             wire_bytes: 0,
             ended: 0,
             healed_after: 0,
+            moments: Vec::new(),
         }
     })
 }

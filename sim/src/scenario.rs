@@ -96,6 +96,8 @@ pub struct Scenario {
     /// What each host is behind, and for how many seconds boxes remember where unused datagrams go; 0: as usual.
     pub homes: [Home; HOSTS],
     pub lives: u64,
+    /// Nodes that relay for the people: after them, up to as many as there is room for.
+    pub relays: usize,
     /// The faults end here.
     pub healed: u64,
     pub script: Vec<(u64, Op)>,
@@ -122,6 +124,7 @@ impl Scenario {
             streams: true,
             homes: [Home::Open; HOSTS],
             lives: 0,
+            relays: 0,
             healed: 30 * MICROS_PER_SECOND,
             script: Vec::new(),
             #[cfg(peerlink_planted)]
@@ -132,7 +135,8 @@ impl Scenario {
     /// Whether there is a contact in bad faith: beside the hosts, under the next number.
     #[must_use]
     pub fn has_hostile(&self) -> bool {
-        self.hosts < HOSTS && self.script.iter().any(|(_, op)| matches!(op, Op::Mischief { .. }))
+        self.hosts + self.relays < HOSTS
+            && self.script.iter().any(|(_, op)| matches!(op, Op::Mischief { .. }))
     }
 
     /// Whether a store is rolled back to an older copy of itself.

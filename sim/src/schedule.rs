@@ -14,7 +14,7 @@
 //! second. Times in fields are microseconds.
 
 use crate::homes::Home;
-use crate::limits::HOSTS;
+use crate::limits::{HOSTS, RELAYS};
 use crate::op::{Fields, Op, Word};
 use crate::scenario::Scenario;
 use std::fmt::Write as _;
@@ -108,6 +108,7 @@ fn settings(scenario: &mut Scenario) -> Vec<(&'static str, &mut dyn Setting)> {
         streams,
         homes,
         lives,
+        relays,
         healed,
         ..
     } = scenario;
@@ -125,6 +126,7 @@ fn settings(scenario: &mut Scenario) -> Vec<(&'static str, &mut dyn Setting)> {
         ("streams", streams),
         ("homes", homes),
         ("lives", lives),
+        ("relays", relays),
         ("healed", healed),
         ("latency", &mut climate.latency),
         ("jitter", &mut climate.jitter),
@@ -184,11 +186,14 @@ pub fn read(text: &str) -> Result<Scenario, String> {
     if !(2..=HOSTS).contains(&scenario.hosts) {
         return Err(format!("a world has 2 to {HOSTS} hosts"));
     }
-    let hosts = scenario.hosts;
-    if hosts == HOSTS && scenario.script.iter().any(|(_, op)| matches!(op, Op::Mischief { .. })) {
+    let (hosts, relays) = (scenario.hosts, scenario.relays);
+    if relays > RELAYS || hosts + relays > HOSTS {
+        return Err(format!("a world has up to {RELAYS} relays, and {HOSTS} hosts with them"));
+    }
+    if hosts + relays == HOSTS && scenario.script.iter().any(|(_, op)| matches!(op, Op::Mischief { .. })) {
         return Err(format!("with {HOSTS} hosts there is no room for a contact in bad faith"));
     }
-    match scenario.script.iter().find(|(_, op)| !op.is_among(hosts)) {
+    match scenario.script.iter().find(|(_, op)| !op.is_among(hosts, relays)) {
         Some((_, op)) => Err(format!("`{op}` names a host that is not there")),
         None => Ok(scenario),
     }

@@ -39,7 +39,7 @@ pub(crate) struct Watch {
     /// Sessions that were responded to and that nobody finished yet, as far as can be seen: when first, where to, and
     /// what the responder calls them.
     responses: BTreeMap<Run, VecDeque<(u64, SocketAddr, Vec<u8>)>>,
-    /// Every address that some host ever had.
+    /// Every address that some host ever had, or was seen at.
     known: BTreeSet<SocketAddr>,
 }
 
@@ -131,6 +131,8 @@ impl Watch {
         let account = self.accounts.entry((run, from)).or_default();
         account.came += bytes;
         if let Some(by) = by {
+            // There is somebody, as others see him: behind a box, perhaps.
+            self.known.insert(from);
             account.answered |= account.reached;
             self.accounts.entry((by, to)).or_default().reached = true;
         }

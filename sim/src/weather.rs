@@ -23,6 +23,7 @@ impl World {
             return;
         }
         let (_, op) = self.scenario.script[index];
+        let Some(op) = self.placed(op) else { return };
         self.tracer.note(self.now, || op.to_string());
         if !matches!(op, Op::TouchPacket { .. } | Op::Send { .. }) {
             self.disturb(op.lasts());
@@ -42,7 +43,9 @@ impl World {
             Op::Backup { host } => {
                 // Once everybody is known: who loses a contact needs a new ticket, and that is another story.
                 let known = |other: &usize| self.oracle.is_blocked(host, &self.hosts[*other].peer).is_some();
-                if (0..self.people.len()).filter(|other| *other != host).all(|other| known(&other)) {
+                if self.is_person(host)
+                    && (0..self.people.len()).filter(|other| *other != host).all(|other| known(&other))
+                {
                     self.hosts[host].backup = Some(self.hosts[host].disk.backup());
                 }
             }
@@ -55,6 +58,7 @@ impl World {
             }
             Op::Partition { from, to, how, both, lasts } => {
                 self.counts.add(match (how, both) {
+                    _ if !(self.is_person(from) && self.is_person(to)) => Fault::RelayCutOff,
                     (Block::Loud, _) => Fault::Partition,
                     (Block::Silent, true) => Fault::SilentPartition,
                     (Block::Silent, false) => Fault::OneWayPartition,
@@ -65,7 +69,8 @@ impl World {
                 }
             }
             Op::Clog { from, to, delay, lasts } => {
-                self.counts.add(Fault::Clog);
+                let people = self.is_person(from) && self.is_person(to);
+                self.counts.add(if people { Fault::Clog } else { Fault::RelayLate });
                 self.links[link(from, to)].clogged = Some((self.now, delay));
                 self.queue.push(self.now + lasts, Event::LinkUp { link: link(from, to), began: self.now });
             }
@@ -113,6 +118,7 @@ impl World {
             }
             Op::Sleep { host, lasts, by } => self.sleep(host, lasts, by),
             Op::Restart { host, down } => self.restart(host, down),
+            Op::UseRelay { host, relay } => self.change_relay(host, relay),
             Op::Send { host, to, bytes } => self.write_message(host, to, bytes as usize),
             Op::Cancel { host, to, back } => self.wishes_back(host, to, back),
             Op::Delete { host, with, own, back } => self.wishes_away(host, with, own, back),
@@ -172,7 +178,7 @@ impl World {
             return;
         }
         process.stopping = Some(down);
-        self.counts.add(Fault::Restart);
+        self.counts.add(if self.is_person(host) { Fault::Restart } else { Fault::RelayDied });
         if let Err(why) = self.ask(host, Command::Shutdown) {
             self.fail(Check::Contract, format!("a request to stop was refused: {why}"));
         }

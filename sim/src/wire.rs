@@ -3,7 +3,7 @@
 
 use crate::fate::{Purpose, link};
 use crate::fault::Fault;
-use crate::host::{Ending, source_of};
+use crate::host::{Ending, Host, source_of};
 use crate::limits::{LINGER, RETRANSMISSION, SYN_RETRY};
 use crate::nat::{self, Header};
 use crate::net::{Conn, End, EndState, Pipe, Segment, What};
@@ -49,7 +49,9 @@ impl World {
             process.socks.insert(stream, Side { conn, side: 0 });
         }
         let there = self.now + self.latency(index, target);
-        let streams = self.scenario.streams || self.hosts[index].is_hostile || self.hosts[target].is_hostile;
+        let of_its_own = |host: &Host| host.is_hostile || host.relays.is_some();
+        let streams =
+            self.scenario.streams || of_its_own(&self.hosts[index]) || of_its_own(&self.hosts[target]);
         if streams {
             self.queue.push(there, Event::Syn { conn, attempt: 0 });
         } else {

@@ -20,13 +20,14 @@ use crate::oracle::{Check, Oracle, Violation};
 use crate::people::Person;
 use crate::probe::Met;
 use crate::queue::{Event, Queue, Run};
+use crate::relays::Moment;
 use crate::scenario::{Climate, Scenario};
 use crate::tap::{Tail, Tap};
 use crate::touch::{Awaited, Reel};
 use crate::tracer::{Print, Tracer};
 use crate::watch::Watch;
 use bytes::Bytes;
-use peerlink_core::api::Input;
+use peerlink_core::api::{Input, PathKind};
 use peerlink_core::bounded::List;
 use peerlink_core::ids::PeerId;
 use peerlink_core::{Config, Restore};
@@ -69,6 +70,8 @@ pub struct Outcome {
     /// Simulated microseconds, and how long after the last fault everything was delivered.
     pub ended: u64,
     pub healed_after: u64,
+    /// How people reached each other when, in order.
+    pub moments: Vec<Moment>,
 }
 
 #[derive(Debug)]
@@ -93,6 +96,11 @@ pub struct World {
     pub(crate) air: Air,
     pub(crate) homes: Option<Homes>,
     pub(crate) watch: Watch,
+    /// Those whom people know, or may: everybody but the relays.
+    pub(crate) acquaintances: usize,
+    /// On what people reach each other, as their nodes say, and when that changed.
+    pub(crate) paths: BTreeMap<(usize, PeerId), PathKind>,
+    pub(crate) moments: Vec<Moment>,
     /// Until then a session may end for what a fault did, other than somebody on the way.
     pub(crate) disturbed: u64,
     /// With whom a host has a session, as it said, and in which run of it.
@@ -117,6 +125,7 @@ impl World {
             let host = Host::new(index, dice.bytes(Purpose::Seed, link(index, index)), climate);
             hosts.extend(host.map(|host| Host { is_hostile: true, ..host }));
         }
+        World::add_relays(&scenario, &mut dice, &mut hosts);
         for (host, home) in hosts.iter_mut().zip(scenario.homes) {
             host.home = home;
         }
@@ -125,8 +134,8 @@ impl World {
             let Climate { hops, mtu, .. } = scenario.climate;
             Homes::new(&scenario.homes, &addresses, hops, mtu, scenario.lives, scenario.seed)
         };
-        let peers: Vec<_> = hosts.iter().map(|host| host.peer).collect();
-        let honest = scenario.hosts.min(hosts.len());
+        let peers: Vec<_> = hosts.iter().filter(|host| host.relays.is_none()).map(|host| host.peer).collect();
+        let honest = scenario.hosts.min(peers.len());
         let mut tap = Tap::default();
         for host in &hosts {
             tap.search_for(format!("the PeerId of {}", host.name()), host.peer.as_bytes());
@@ -156,6 +165,9 @@ impl World {
             touchers,
             air: Air::default(),
             homes,
+            acquaintances: peers.len(),
+            paths: BTreeMap::new(),
+            moments: Vec::new(),
             watch: Watch::default(),
             disturbed: 0,
             stands: BTreeMap::new(),
@@ -164,6 +176,10 @@ impl World {
             done_at: None,
             ended: false,
         };
+        // Who dials a relay may do so before it was ever there.
+        for host in world.acquaintances..world.hosts.len() {
+            world.watch.knows(world.hosts[host].address());
+        }
         world.begin();
         world
     }
@@ -224,7 +240,7 @@ impl World {
     }
 
     pub fn disks(&self) -> impl Iterator<Item = &Disk> {
-        self.hosts.iter().filter(|host| !host.is_hostile).map(|host| &host.disk)
+        self.hosts.iter().take(self.people.len()).map(|host| &host.disk)
     }
 
     #[must_use]
@@ -251,6 +267,7 @@ impl World {
             ended: self.now,
             healed_after: self.done_at.unwrap_or(self.now).saturating_sub(self.scenario.healed),
             violation: self.violation,
+            moments: self.moments,
         }
     }
 
@@ -386,14 +403,17 @@ impl World {
         if self.hosts[index].is_hostile {
             return self.boot_hostile(index, seed, base);
         }
-        let verdict = self.oracle.booted(index, &self.hosts[index].disk);
-        self.judged(verdict);
-        let oracle = &self.oracle;
-        self.people[index].recall(|peer| oracle.is_blocked(index, peer).is_some());
+        if self.is_person(index) {
+            let verdict = self.oracle.booted(index, &self.hosts[index].disk);
+            self.judged(verdict);
+            let oracle = &self.oracle;
+            self.people[index].recall(|peer| oracle.is_blocked(index, peer).is_some());
+        }
         let now = self.now;
         let host = &mut self.hosts[index];
         #[allow(unused_mut, reason = "a planted bug is set only in builds that have them")]
-        let mut config = Config { datagrams: self.scenario.datagrams, ..Config::default() };
+        let mut config =
+            Config { datagrams: self.scenario.datagrams, relay: host.relays.is_some(), ..Config::default() };
         #[cfg(peerlink_planted)]
         {
             config.planted = self.scenario.planted;
@@ -407,11 +427,12 @@ impl World {
             Err(error) => return self.fail(Check::Restore, format!("the store does not restore: {error}")),
         };
         host.process = Some(Process::new(Mind::Node(Box::new(node)), now, base, host.drift_ppm));
-        host.off = false;
+        (host.off, host.told_relays) = (false, false);
         let (name, incarnation, address) = (host.name(), host.incarnation, host.address());
         self.watch.knows(address);
         self.tracer.note(now, || format!("{name} starts (run {incarnation}) at {address}"));
         self.answer_unknown(index);
+        self.use_relays(index);
         self.feed(index, &Input::LocalAddresses(List::of([address])));
         // A driver that was never told to hand in anything still drains what the start brought.
         self.drain(index);
@@ -450,6 +471,7 @@ impl World {
         let note = || format!("{name} ends: {ending:?}; {count} unsynced batches are there, {lost} are lost");
         self.tracer.note(self.now, note);
         match ending {
+            Ending::Killed | Ending::PowerLoss if !self.is_person(index) => self.counts.add(Fault::RelayDied),
             Ending::Killed => self.counts.add(Fault::Crash),
             Ending::PowerLoss => self.counts.add(Fault::PowerLoss),
             Ending::Failed => {}
@@ -461,10 +483,12 @@ impl World {
         self.disturb(down);
         (0..lost).for_each(|_| self.counts.add(Fault::BatchLost));
         (0..count).for_each(|_| self.counts.add(Fault::BatchKept));
-        let verdict = self.oracle.synced(index, self.lived(index), &there);
-        self.judged(verdict);
-        self.oracle.crashed(index);
-        self.people[index].crashed();
+        if self.is_person(index) {
+            let verdict = self.oracle.synced(index, self.lived(index), &there);
+            self.judged(verdict);
+            self.oracle.crashed(index);
+            self.people[index].crashed();
+        }
         self.close_all(run, ending);
         // An orderly stop that was asked for before the faults ended may end after them.
         let down = if self.healed { down.min(MICROS_PER_SECOND) } else { down };
