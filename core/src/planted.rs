@@ -48,6 +48,8 @@ pub enum Planted {
     /// What was written before a rollback was noticed is not issued again.
     RollbackOvertaken,
     RestoredShownAsNew,
+    /// Somebody else writes in the name of this profile, and the user does not hear of it.
+    SecondCopyUnnamed,
     EpochsWithoutEnd,
     /// What is proven to be delivered expires all the same.
     ExpiredThoughDelivered,
@@ -67,7 +69,7 @@ pub enum Planted {
 
 #[cfg(peerlink_planted)]
 impl Planted {
-    pub const ALL: [(&'static str, Self); 40] = [
+    pub const ALL: [(&'static str, Self); 41] = [
         ("ack-before-durable", Self::AckBeforeDurable),
         ("dedup-off", Self::DedupOff),
         ("lost-ack-never-repaired", Self::LostAckNeverRepaired),
@@ -100,6 +102,7 @@ impl Planted {
         ("claim-without-tag-believed", Self::ClaimWithoutTagBelieved),
         ("rollback-overtaken", Self::RollbackOvertaken),
         ("restored-shown-as-new", Self::RestoredShownAsNew),
+        ("second-copy-unnamed", Self::SecondCopyUnnamed),
         ("epochs-without-end", Self::EpochsWithoutEnd),
         ("expired-though-delivered", Self::ExpiredThoughDelivered),
         ("credit-ignored", Self::CreditIgnored),

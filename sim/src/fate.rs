@@ -33,9 +33,10 @@ pub enum Purpose {
     Expiry,
     Flight,
     Relay,
+    Twin,
 }
 
-const PURPOSES: usize = Purpose::Relay as usize + 1;
+const PURPOSES: usize = Purpose::Twin as usize + 1;
 
 /// One part in this many is the unit of chances.
 pub const MILLION: u64 = 1_000_000;

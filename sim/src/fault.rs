@@ -48,6 +48,8 @@ faults! {
     FullDisk = "full-disk",
     /// A store is an older copy of itself.
     RolledBack = "rolled-back",
+    /// A profile runs twice, each from a disk of its own.
+    Twin = "twin",
     // The network.
     Partition = "partition",
     SilentPartition = "silent-partition",
@@ -128,7 +130,7 @@ impl Fault {
 
     /// Whether what is drawn of it takes nothing from what was drawn before there was such a fault.
     pub(crate) fn is_drawn_apart(self) -> bool {
-        self == Self::Expiring
+        matches!(self, Self::Expiring | Self::Twin)
             || Self::REGRETS.contains(&self)
             || Self::AIR.contains(&self)
             || Self::RELAYS.contains(&self)

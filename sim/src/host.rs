@@ -56,6 +56,10 @@ pub(crate) struct Host {
     /// The home relays of its person, and whether its node was told of them in this run.
     pub(crate) uses: Vec<usize>,
     pub(crate) told_relays: bool,
+    /// It is a second process of the profile of this host.
+    pub(crate) twin_of: Option<usize>,
+    /// It is not there yet.
+    pub(crate) absent: bool,
     pub(crate) secret: IdentitySecret,
     pub(crate) peer: PeerId,
     pub(crate) disk: Disk,
@@ -226,7 +230,15 @@ impl Process {
 
 impl Host {
     pub(crate) fn new(index: usize, seed: [u8; 32], climate: &Climate) -> Option<Self> {
-        let secret = IdentitySecret::new(seed)?;
+        Self::of(index, IdentitySecret::new(seed)?, climate)
+    }
+
+    /// A second process of this profile, which is not there yet.
+    pub(crate) fn twin(index: usize, of: usize, secret: IdentitySecret, climate: &Climate) -> Option<Self> {
+        Some(Self { twin_of: Some(of), absent: true, ..Self::of(index, secret, climate)? })
+    }
+
+    fn of(index: usize, secret: IdentitySecret, climate: &Climate) -> Option<Self> {
         let peer = Identity::new(&secret)?.peer();
         Some(Self {
             index,
@@ -234,6 +246,8 @@ impl Host {
             relays: None,
             uses: Vec::new(),
             told_relays: false,
+            twin_of: None,
+            absent: false,
             secret,
             peer,
             disk: Disk::new(),
@@ -261,7 +275,11 @@ impl Host {
 
     pub(crate) fn name(&self) -> &'static str {
         let index = self.relays.map_or(self.index, relay);
-        if self.is_hostile { "mallory" } else { NAMES.get(index).copied().unwrap_or("nobody") }
+        match self.twin_of {
+            _ if self.is_hostile => "mallory",
+            Some(_) => "twin",
+            None => NAMES.get(index).copied().unwrap_or("nobody"),
+        }
     }
 
     pub(crate) fn wall(&self, now: u64) -> WallClock {

@@ -38,6 +38,7 @@ pub mod speaker;
 mod tap;
 mod touch;
 mod tracer;
+mod twin;
 mod watch;
 mod weather;
 mod wire;

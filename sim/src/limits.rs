@@ -16,6 +16,11 @@ pub const LINKS: usize = HOSTS * HOSTS;
 /// to reach a contact at once and asks a session that stands whether it lives, so the wait is for a look, for a dead
 /// session to be found out, and for what is then to be said.
 pub const HEALING: u64 = 120 * MICROS_PER_SECOND;
+/// In worlds where a profile runs twice it takes longer: the two take turns, each until a contact hears of the other.
+pub const TAKING_TURNS: u64 = 2 * HEALING;
+/// Every so many seconds each of the two writes something of this many bytes, until it is told of the other.
+pub const TWIN_WRITES: u64 = 3;
+pub const TWIN_BYTES: usize = 40;
 /// In such worlds each person looks within this.
 pub const LOOKING: u64 = 60 * MICROS_PER_SECOND;
 /// How much longer it may take in worlds where nobody looks. A node that failed to reach somebody tries again after a

@@ -320,6 +320,8 @@ ops! {
     Backup = "backup" { host: usize }
     /// The host loses its disk, and starts `down` later from the newest copy of it.
     RollBack = "roll-back" { host: usize, down: u64 }
+    /// A second process starts from a copy of the host's disk, at another address, and the first goes on.
+    Twin = "twin" { host: usize }
     /// Commits of the host take this long.
     SlowDisk = "slow-disk" { host: usize, commit: u64, lasts: u64 }
     /// Nothing passes from `from` to `to`; both ways if `both`.

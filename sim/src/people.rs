@@ -21,7 +21,7 @@ use peerlink_core::ids::{CallerId, MessageRef, Name, PeerId};
 use peerlink_core::limits::BODY_BYTES;
 use peerlink_core::ticket::{Ticket, TicketSecret};
 use peerlink_core::time::{Duration, WallClock};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What every message, petname and nickname holds, so that a reader on the path can search for it.
 const TEXT_MARK: &str = "tExT-mArK-7Qz4";
@@ -63,6 +63,8 @@ enum Meeting {
 #[derive(Debug, Clone)]
 struct Acquaintance {
     peer: PeerId,
+    /// Somebody else, and not one of two that are the same.
+    is_other: bool,
     secret: TicketSecret,
     /// Who has the lower number invites, the other adds.
     meeting: Meeting,
@@ -88,20 +90,33 @@ pub(crate) struct Person {
     /// What it thinks better of, until that is answered.
     pub(crate) regrets: Vec<Regret>,
     written: u32,
+    /// It was told that its profile runs twice; when it last wrote because it was not.
+    pub(crate) knows_of_twin: bool,
+    pub(crate) wrote_at: u64,
 }
 
 impl Person {
-    pub(crate) fn new(index: usize, peers: &[PeerId], honest: usize, dice: &mut Dice) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        peers: &[PeerId],
+        honest: usize,
+        twins: &[Option<usize>],
+        dice: &mut Dice,
+    ) -> Self {
         let mut others = Vec::new();
         for (other, peer) in peers.iter().enumerate() {
             // Both sides of a pair draw the same secret: the link is that of the lower number to the higher.
             let pair = link(index.min(other), index.max(other));
             let mut secret = [0; 16];
             secret.copy_from_slice(&dice.bytes(Purpose::Seed, pair)[..16]);
+            let is_same =
+                twins.get(index) == Some(&Some(other)) || twins.get(other).is_some_and(Option::is_some);
+            let is_other = other != index && !is_same;
             others.push(Acquaintance {
                 peer: *peer,
+                is_other,
                 secret: TicketSecret(secret),
-                meeting: if other == index { Meeting::Done } else { Meeting::Wanted },
+                meeting: if is_other { Meeting::Wanted } else { Meeting::Done },
                 is_contact: false,
                 removing: false,
                 received: 0,
@@ -119,7 +134,37 @@ impl Person {
             wanted: VecDeque::new(),
             regrets: Vec::new(),
             written: 0,
+            knows_of_twin: false,
+            wrote_at: 0,
         }
+    }
+
+    /// The person before a copy of its store, which knows these of its messages.
+    pub(crate) fn twin(&self, index: usize, known: &BTreeSet<CallerId>) -> Self {
+        let mut twin = Self { index, regrets: Vec::new(), knows_of_twin: false, ..self.clone() };
+        twin.crashed();
+        twin.drafts.retain(|caller, draft| known.contains(caller) && matches!(draft.state, State::Queued(_)));
+        let drafts = &twin.drafts;
+        twin.order.retain(|caller| drafts.contains_key(caller));
+        twin.wanted.clear();
+        twin
+    }
+
+    pub(crate) fn has_met_everybody(&self) -> bool {
+        let met =
+            |other: &Acquaintance| !other.is_other || (other.meeting == Meeting::Done && other.is_contact);
+        self.others.iter().all(met)
+    }
+
+    pub(crate) fn all_others(&self) -> impl Iterator<Item = usize> {
+        let others = self.others.iter().take(self.honest).enumerate().filter(|(_, other)| other.is_other);
+        others.map(|(at, _)| at)
+    }
+
+    /// Whom it can write to.
+    pub(crate) fn others(&self) -> Vec<usize> {
+        let others = self.others.iter().enumerate().filter(|(_, other)| other.is_other && other.is_contact);
+        others.map(|(at, _)| at).collect()
     }
 
     /// The secret of the ticket between this person and another.
@@ -154,7 +199,7 @@ impl Person {
 
     /// At a new start it looks into its store who its contacts are.
     pub(crate) fn recall(&mut self, is_contact: impl Fn(&PeerId) -> bool) {
-        for other in self.others.iter_mut().filter(|other| is_contact(&other.peer)) {
+        for other in self.others.iter_mut().filter(|other| other.is_other && is_contact(&other.peer)) {
             other.is_contact = true;
             other.meeting = Meeting::Done;
         }
@@ -213,7 +258,7 @@ impl Person {
             return Some(format!("{drafts} messages of person {index} are not queued"));
         }
         let met = |(at, other): (usize, &Acquaintance)| {
-            at == index || at >= self.honest || (other.meeting == Meeting::Done && other.is_contact)
+            !other.is_other || at >= self.honest || (other.meeting == Meeting::Done && other.is_contact)
         };
         if !self.others.iter().enumerate().all(met) {
             return Some(format!("person {index} has not met everybody"));
@@ -254,6 +299,7 @@ impl World {
                 draft.state = State::Queued(message);
                 draft.asking = draft.asking.saturating_sub(1);
             }
+            Event::SecondCopy { .. } => person.knows_of_twin = true,
             Event::Reissued { old, new, .. } => {
                 for draft in person.drafts.values_mut().filter(|draft| draft.state == State::Queued(old)) {
                     draft.state = State::Queued(new);
@@ -320,7 +366,6 @@ impl World {
             | Event::Gone { .. }
             | Event::RolledBack { .. }
             | Event::Recovered { .. }
-            | Event::SecondCopy { .. }
             | Event::Expired { .. }
             | Event::Delivered { .. }
             | Event::Gap { .. }
@@ -361,7 +406,9 @@ impl World {
             let name = self.hosts[index].name();
             self.fail(Check::Contract, format!("{name} ends a session for bytes that nobody touched"));
         }
-        self.must_last(index, peer, why);
+        if !self.sessions_alternate() {
+            self.must_last(index, peer, why);
+        }
     }
 
     /// A handshake came to nothing. Once the faults are over that has no good reason: whatever sessions the other side
@@ -390,7 +437,8 @@ impl World {
         self.people[index].forget_messages(lost);
         for other in 0..self.acquaintances {
             let peer = self.hosts[other].peer;
-            if other == index || self.oracle.is_blocked(index, &peer).is_some() {
+            let is_other = self.people[index].others[other].is_other;
+            if !is_other || self.oracle.is_blocked(index, &peer).is_some() {
                 continue;
             }
             // They have to meet again: who invites does, and who was invited adds the other once more.
@@ -420,6 +468,7 @@ impl World {
             self.insist(index);
             self.undo(index);
             self.look_for_overdue(index);
+            self.write_on(index);
             let person = &self.people[index];
             let begun = !self.scenario.flood || self.now >= FLOOD_BEGINS;
             if !self.healed && begun && person.written < self.scenario.messages {
@@ -483,6 +532,9 @@ impl World {
     fn let_in(&mut self, index: usize) {
         for other in 0..self.acquaintances {
             let acquaintance = &self.people[index].others[other];
+            if !acquaintance.is_other {
+                continue;
+            }
             let (peer, until) = (acquaintance.peer, acquaintance.blocked_until);
             let Some(is_blocked) = self.oracle.is_blocked(index, &peer) else {
                 self.people[index].others[other].blocked_until = None;
@@ -549,7 +601,7 @@ impl World {
         let count = self.acquaintances as u64;
         let other = self.dice.below(Purpose::Act, own, count) as usize;
         let acquaintance = &self.people[index].others[other];
-        if other == index || !acquaintance.is_contact {
+        if !acquaintance.is_other || !acquaintance.is_contact {
             return;
         }
         let (peer, received) = (acquaintance.peer, acquaintance.received);
@@ -585,8 +637,8 @@ impl World {
     /// Opens every conversation, so that its contact is tried at once.
     pub(crate) fn look(&mut self, index: usize) {
         for other in 0..self.acquaintances {
-            let peer = self.hosts[other].peer;
-            if other != index && self.oracle.is_blocked(index, &peer).is_some() {
+            let (peer, is_other) = (self.hosts[other].peer, self.people[index].others[other].is_other);
+            if is_other && self.oracle.is_blocked(index, &peer).is_some() {
                 let _nothing_to_look_at = self.ask(index, Command::Reach { peer });
             }
         }

@@ -31,6 +31,8 @@ pub(crate) fn scenario(calm: Scenario) -> Scenario {
     plan.air(faulty);
     plan.purpose = Purpose::Relay;
     plan.relays(faulty);
+    plan.purpose = Purpose::Twin;
+    plan.twin();
     plan.scenario.script.sort_unstable();
     plan.scenario
 }
@@ -331,6 +333,29 @@ impl Plan {
             let salt = self.between(0, u64::MAX);
             self.scenario.script.push((at, Op::Mischief { to, how: *how, salt }));
         }
+    }
+
+    /// In some of the worlds without somebody in bad faith and without rollbacks a profile runs twice. Nothing is taken
+    /// back or deleted in those: each of the two keeps what the other deletes, and a contact that took something back knows
+    /// of the one that it talks to that it never came, and not of the other. And nobody moves: a copy that was made before
+    /// that, and that a contact does not know, never finds it again.
+    fn twin(&mut self) {
+        let scenario = &self.scenario;
+        let alone = scenario.relays == 0
+            && scenario.hosts < HOSTS
+            && !scenario.has_hostile()
+            && !scenario.rolls_back();
+        if !alone || scenario.flood || !self.chance(MILLION / 6) {
+            return;
+        }
+        let (host, at) = (self.host(), self.between(FLOOD_BEGINS, self.scenario.healed - 1));
+        let regret =
+            |op: &Op| matches!(op, Op::Cancel { .. } | Op::Delete { .. } | Op::DeleteConversation { .. });
+        let moves = |op: &Op| matches!(op, Op::Move { .. } | Op::Rebind { .. });
+        self.scenario.script.retain(|(_, op)| !regret(op) && !moves(op));
+        self.scenario.homes = [Home::Open; HOSTS];
+        (self.scenario.expire, self.scenario.lively, self.scenario.looking) = (0, false, true);
+        self.scenario.script.push((at, Op::Twin { host }));
     }
 
     fn signed(&mut self, low: u64, high: u64) -> i64 {

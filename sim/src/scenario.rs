@@ -145,6 +145,17 @@ impl Scenario {
         self.script.iter().any(|(_, op)| matches!(op, Op::RollBack { .. }))
     }
 
+    /// Which host gets a second process from a copy of its disk: under the number after all others.
+    #[must_use]
+    pub fn twin_of(&self) -> Option<usize> {
+        let twin = |op: &Op| match op {
+            Op::Twin { host } => Some(*host),
+            _ => None,
+        };
+        let twin = self.script.iter().find_map(|(_, op)| twin(op));
+        twin.filter(|_| self.relays == 0 && self.hosts < HOSTS && !self.has_hostile() && !self.rolls_back())
+    }
+
     #[must_use]
     pub fn with(mut self, at: u64, op: Op) -> Self {
         self.script.push((at, op));

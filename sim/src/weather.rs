@@ -42,14 +42,12 @@ impl World {
             }
             Op::Backup { host } => {
                 // Once everybody is known: who loses a contact needs a new ticket, and that is another story.
-                let known = |other: &usize| self.oracle.is_blocked(host, &self.hosts[*other].peer).is_some();
-                if self.is_person(host)
-                    && (0..self.people.len()).filter(|other| *other != host).all(|other| known(&other))
-                {
+                if self.is_person(host) && self.knows_everybody(host) {
                     self.hosts[host].backup = Some(self.hosts[host].disk.backup());
                 }
             }
             Op::RollBack { host, down } => self.roll_back(host, down),
+            Op::Twin { host } => self.begin_twin(host),
             Op::SlowDisk { host, commit, lasts } => {
                 self.counts.add(Fault::SlowCommit);
                 self.hosts[host].slow = Some((self.now, commit));

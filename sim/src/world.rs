@@ -12,7 +12,8 @@ use crate::homes::Homes;
 use crate::host::{Ending, Host, Mind, Process};
 use crate::hostile::Hostile;
 use crate::limits::{
-    AFTERGLOW, ATTEMPT, DONE_CHECK, EVENTS, HEALING, LINKS, LOOKING, MICROS_PER_SECOND, UNATTENDED,
+    AFTERGLOW, ATTEMPT, DONE_CHECK, EVENTS, HEALING, LINKS, LOOKING, MICROS_PER_SECOND, TAKING_TURNS,
+    UNATTENDED,
 };
 use crate::net::{Conn, EndState};
 use crate::op::{Block, Op};
@@ -120,6 +121,12 @@ impl World {
             // A seed that makes no identity is not known to exist; the next draw would make one.
             hosts.extend(Host::new(index, dice.bytes(Purpose::Seed, link(index, index)), &scenario.climate));
         }
+        if let Some(original) = scenario.twin_of() {
+            let again = hosts.get(original).map(|host: &Host| host.secret.clone());
+            hosts.extend(
+                again.and_then(|secret| Host::twin(scenario.hosts, original, secret, &scenario.climate)),
+            );
+        }
         if scenario.has_hostile() {
             let (index, climate) = (scenario.hosts, &scenario.climate);
             let host = Host::new(index, dice.bytes(Purpose::Seed, link(index, index)), climate);
@@ -135,19 +142,20 @@ impl World {
             Homes::new(&scenario.homes, &addresses, hops, mtu, scenario.lives, scenario.seed)
         };
         let peers: Vec<_> = hosts.iter().filter(|host| host.relays.is_none()).map(|host| host.peer).collect();
-        let honest = scenario.hosts.min(peers.len());
+        let honest = hosts.iter().filter(|host| !host.is_hostile && host.relays.is_none()).count();
         let mut tap = Tap::default();
         for host in &hosts {
             tap.search_for(format!("the PeerId of {}", host.name()), host.peer.as_bytes());
         }
         Person::mark(&mut tap);
-        let people = (0..honest).map(|index| Person::new(index, &peers, honest, &mut dice)).collect();
+        let twins: Vec<_> = hosts.iter().map(|host| host.twin_of).collect();
+        let people = (0..honest).map(|index| Person::new(index, &peers, honest, &twins, &mut dice)).collect();
         let mut counts = Counts::default();
         scenario.climate.faults().for_each(|fault| counts.add(fault));
         let attackers = scenario.script.iter().any(|(_, op)| matches!(op, Op::Attack { .. }));
         let touchers = scenario.script.iter().any(|(_, op)| matches!(op, Op::TouchPacket { .. }));
         let mut world = Self {
-            oracle: Oracle::new(&peers[..honest], peers.get(honest).copied(), scenario.rolls_back()),
+            oracle: Oracle::new(&peers[..honest], peers.get(honest).copied(), scenario.rolls_back(), &twins),
             tracer: Tracer::new(print),
             scenario,
             dice,
@@ -188,7 +196,7 @@ impl World {
         for host in 0..self.hosts.len() {
             let at = self.dice.below(Purpose::Act, link(host, host), MICROS_PER_SECOND);
             self.queue.push(at, Event::Boot { host });
-            if host < self.people.len() {
+            if host < self.people.len() && !self.hosts[host].absent {
                 self.queue.push(at + 1, Event::Act { host });
             }
         }
@@ -394,7 +402,7 @@ impl World {
     // --- start and crash -------------------------------------------------------------------------------------
 
     fn boot(&mut self, index: usize) {
-        if self.hosts[index].is_up() {
+        if self.hosts[index].is_up() || self.hosts[index].absent {
             return;
         }
         let own = link(index, index);
@@ -519,7 +527,7 @@ impl World {
         for host in 0..self.hosts.len() {
             self.queue.push(self.now, Event::Wake { host });
             self.queue.push(self.now, Event::Boot { host });
-            if self.scenario.looking && host < self.people.len() {
+            if self.scenario.looking && host < self.people.len() && !self.hosts[host].absent {
                 let wait = self.dice.between(Purpose::Act, link(host, host), LOOKING / 2, LOOKING);
                 let at = self.now + wait;
                 self.queue.push(at, Event::Look { host });
@@ -529,11 +537,18 @@ impl World {
     }
 
     fn done_check(&mut self) {
-        let patience = if self.scenario.looking { HEALING } else { HEALING + UNATTENDED };
+        let patience = match self.scenario.looking {
+            _ if self.sessions_alternate() => TAKING_TURNS,
+            true => HEALING,
+            false => HEALING + UNATTENDED,
+        };
         let stopping = |host: &&Host| host.process.as_ref().is_some_and(|process| process.stopping.is_some());
         let late = self.hosts.iter().find(stopping).map(|host| format!("{} does not stop", host.name()));
-        let waiting = late.or_else(|| self.people.iter().find_map(Person::waits_for));
+        let there = self.people.iter().zip(&self.hosts).filter(|(_, host)| !host.absent);
+        let mut there = there.map(|(person, _)| person);
+        let waiting = late.or_else(|| there.find_map(Person::waits_for));
         let waiting = waiting.or_else(|| self.oracle.waits_for());
+        let waiting = waiting.or_else(|| self.waits_for_twins());
         match waiting {
             None => {
                 self.done_at = Some(self.now);

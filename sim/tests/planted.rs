@@ -44,7 +44,7 @@ fn checks(bug: Planted) -> &'static [Check] {
         Planted::AcknowledgedByNumber => &[Check::AcknowledgedIsDurable],
         // Nobody was rolled back: a new epoch is drawn, and it is said that something was lost.
         Planted::ClaimWithoutTagBelieved => &[Check::EvidenceGrows, Check::Restore],
-        Planted::RollbackOvertaken => &[Check::Liveness],
+        Planted::RollbackOvertaken | Planted::SecondCopyUnnamed => &[Check::Liveness],
         // What one wrote oneself is shown as new, and as the other's.
         Planted::RestoredShownAsNew => &[Check::ExactlyOnce, Check::Authentic],
         // More is on its way than the recipient has room for.

@@ -390,10 +390,19 @@ impl Peers {
         }
     }
 
-    /// The preferred session of an overlap had its time and did not prove itself.
+    /// An overlap had its time. If the preferred session did not prove itself, another carries on. If it did, whoever is
+    /// still on another never saw it: a second process of the same profile, which begins anew.
     pub(crate) fn overlap_over(&mut self, cx: &mut Cx, links: &mut Links, id: PeerId) {
         let Some(peer) = self.map.get(&id) else { return };
         let unproven = |stream: &&StreamId| links.get(**stream).is_some_and(|link| !link.confirmed);
+        if !peer.sessions.first().as_ref().is_none_or(unproven) {
+            let others: Vec<StreamId> = peer.sessions.iter().skip(1).copied().collect();
+            for stream in others {
+                links.end(cx, stream, CloseReason::Replaced);
+                self.stream_over(cx, links, id, stream, SessionEnd::Replaced);
+            }
+            return;
+        }
         let unproven: Vec<StreamId> = peer.sessions.iter().filter(unproven).copied().collect();
         if unproven.len() < peer.sessions.len() {
             for stream in unproven {

@@ -54,6 +54,11 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// It says of numbers that they will never come.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self.dropped, Some(Dropped::Gone { .. }))
+    }
+
     /// What both sides hold here is the same, as far as it is there.
     pub(super) fn agrees(&self, other: &Self) -> bool {
         let there = self.dropped.is_none() && other.dropped.is_none();
@@ -284,6 +289,16 @@ impl Ledger {
         };
         let what = || format!("{message} is said to be gone, cancelled {cancelled}, and is there");
         if said { Ok(()) } else { Err(wrong(Check::QueuedIsDurable, what())) }
+    }
+
+    /// Whether this number stands among those that will never come, in an epoch of either side.
+    pub(super) fn shows_as_gone(&self, peer: &PeerId, epoch: &Epoch, seq: u64) -> bool {
+        [true, false].into_iter().filter_map(|mine| self.feed_of(peer, epoch, mine)).any(|(no, _)| {
+            let next = self.entries.range((no, seq)..=(no, u64::MAX)).next();
+            next.is_some_and(|(_, kept)| {
+                kept.first <= seq && matches!(kept.dropped, Some(Dropped::Gone { .. }))
+            })
+        })
     }
 
     /// Whether this message is not stored at all.
