@@ -395,6 +395,9 @@ impl Node {
             return;
         }
         let Some(stream) = self.links.datagram(&mut self.cx, place, bytes) else { return };
+        if let Some(peer) = self.links.get(stream).and_then(|link| link.peer) {
+            self.peers.show(&mut self.cx, &self.links, peer);
+        }
         // What is not read is not taken any further by the peer than it was told: that is the backpressure.
         if !self.was_pressed {
             self.read(stream);

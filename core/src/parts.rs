@@ -78,8 +78,14 @@ impl Outbound {
         Self { limit: INBOUND_BYTES as u64, ..Self::default() }
     }
 
-    fn end(&self) -> u64 {
+    /// Offset behind everything that was pushed.
+    pub(crate) fn end(&self) -> u64 {
         self.base.saturating_add(self.bytes.len() as u64)
+    }
+
+    /// Whether the peer has everything before this.
+    pub(crate) const fn has_arrived(&self, offset: u64) -> bool {
+        self.base >= offset
     }
 
     /// Whether another record should be made now: what waits here long grows stale.

@@ -6,7 +6,7 @@
 //! costs us no memory. Whoever brings one takes the place of somebody who did not.
 
 use super::{Carried, Link, Links, Role, source};
-use crate::api::{Event, Output, PathKind, Rejection};
+use crate::api::{Output, PathKind, Rejection};
 use crate::cx::Cx;
 use crate::ids::{PeerId, StreamId};
 use crate::limits::{
@@ -531,13 +531,7 @@ impl Links {
         let address = self.address_of(now);
         let link = self.map.get_mut(&stream)?;
         let path = link.path();
-        if (link.remote, link.was) != (address, path)
-            && link.confirmed
-            && let Some(peer) = link.peer.filter(|_| link.role == Role::Peer)
-        {
-            cx.event(Event::PathChanged { peer, remote: address, path });
-        }
-        (link.remote, link.was) = (address, path);
+        link.remote = address;
         // A relay that began anew knows nothing of us, and says nothing: until we notice, nobody reaches us through it.
         let far = path == PathKind::Datagram && (is_far(&address) || link.role == Role::Relay);
         link.session.keep(if far { KEEPALIVE } else { IDLE_PING });
@@ -555,14 +549,21 @@ impl Links {
         alive
     }
 
-    /// The peer behind this link may be at these places: try them. `opener`: it does not know yet that we do.
-    pub(crate) fn try_places(&mut self, cx: &mut Cx, stream: StreamId, places: &[SocketAddr], opener: bool) {
+    /// The peer behind this link may be at these places: try them.
+    pub(crate) fn try_places(&mut self, cx: &mut Cx, stream: StreamId, places: &[SocketAddr]) {
         let Some((_, of, _)) = self.datagrams(stream) else { return };
         let Some(channel) = &mut of.channel else { return };
         for place in places {
-            channel.try_place(cx.now, Place::Udp(*place), opener);
+            channel.try_place(cx.now, Place::Udp(*place));
         }
         self.flush(cx, stream);
+    }
+
+    /// The peer was told on this link where we may be.
+    pub(crate) fn told_places(&mut self, stream: StreamId) {
+        if let Some(channel) = self.datagrams(stream).and_then(|(_, of, _)| of.channel.as_mut()) {
+            channel.told_places();
+        }
     }
 
     /// Tries a way through a relay for a session whose own way is silent.
@@ -570,7 +571,7 @@ impl Links {
         if let Some((_, of, _)) = self.datagrams(stream)
             && let Some(channel) = of.channel.as_mut().filter(|channel| channel.is_silent())
         {
-            channel.try_place(cx.now, place, false);
+            channel.try_place(cx.now, place);
             self.flush(cx, stream);
         }
     }

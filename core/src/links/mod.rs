@@ -53,8 +53,6 @@ pub(crate) struct Link {
     /// The peer should know where else we may be reached.
     pub(crate) candidates_due: bool,
     carrier: Carried,
-    /// What carried it last.
-    was: PathKind,
     pub(crate) role: Role,
     /// As whom we speak, if not as this node.
     keys: Option<Arc<Keys>>,
@@ -94,7 +92,6 @@ impl Link {
             record_due: false,
             candidates_due: false,
             carrier,
-            was: PathKind::Relayed,
             role: Role::Peer,
             keys: None,
             ending: None,

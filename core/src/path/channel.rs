@@ -62,6 +62,8 @@ struct Challenge {
     token: [u8; 8],
     sent: Instant,
     tries: u32,
+    /// It only opened our own way.
+    opener: bool,
 }
 
 /// A place, and what is known of it.
@@ -138,6 +140,8 @@ pub(crate) struct Channel {
     probe: bool,
     /// Places that are tried because the peer says so: it cannot make us send to others without end.
     named: Bucket,
+    /// Behind what was said of the places where we may be.
+    told: Option<u64>,
 }
 
 impl Channel {
@@ -165,6 +169,7 @@ impl Channel {
             tell: false,
             probe: false,
             named: Bucket::new(now, 1, NAMED_PLACES),
+            told: None,
         }
     }
 
@@ -288,7 +293,12 @@ impl Channel {
             Some(self.ways.len() - 1)
         })?;
         let way = self.ways.get_mut(at)?;
-        way.heard = now;
+        (way.heard, way.opener) = (now, false);
+        if let Some(challenge) = way.challenge.as_mut().filter(|challenge| challenge.opener) {
+            // What was opened is open, and the other side's as well: now it gets there.
+            challenge.opener = false;
+            way.due = true;
+        }
         way.allowance = way.allowance.saturating_add(bytes.saturating_mul(AMPLIFICATION));
         Some(at)
     }
@@ -347,10 +357,16 @@ impl Channel {
         self.recovery.silence() >= SILENT_PROBES
     }
 
-    /// The peer says that it may be there: try it, in time with the peer, which tries this node. `opener`: it does not know
-    /// yet, so that the first packet need not get there, only out of here (a box in front of the peer that sees it
-    /// before the peer sent may hold a grudge).
-    pub(crate) fn try_place(&mut self, now: Instant, place: Place, opener: bool) {
+    /// What was written last says where we may be.
+    pub(crate) fn told_places(&mut self) {
+        self.told = Some(self.outbound.end());
+    }
+
+    /// The peer says that it may be there: try it, in time with the peer, which tries this node as soon as it knows where.
+    /// Unless that is so already, the first packet need not get there, only out of here: a box in front of the peer that
+    /// sees it before the peer sent may hold a grudge.
+    pub(crate) fn try_place(&mut self, now: Instant, place: Place) {
+        let opener = !self.told.is_some_and(|told| self.outbound.has_arrived(told));
         match self.ways.iter_mut().find(|way| way.remote == place) {
             Some(way) if way.proven || way.challenge.is_some() => {}
             _ if !self.named.take(now, 1) => {}
@@ -504,16 +520,17 @@ impl Channel {
         if let Some(token) = way.answer.take() {
             Piece::Answer(token).encode(&mut packet);
         }
+        let opener = core::mem::take(&mut way.opener);
         if core::mem::take(&mut way.due) {
             let tries = way.challenge.map_or(1, |challenge| challenge.tries + 1);
             let token = way.challenge.map_or_else(|| rng.bytes(), |challenge| challenge.token);
-            way.challenge = Some(Challenge { token, sent: now, tries });
+            way.challenge = Some(Challenge { token, sent: now, tries, opener });
             Piece::Challenge(token).encode(&mut packet);
         }
         // All of one length: who watches cannot tell an answer from a challenge.
         pad(&mut packet, DATA_HEADER + 2 * 10);
         let remote = way.remote;
-        let ttl = core::mem::take(&mut way.opener).then_some(OPENER_TTL);
+        let ttl = opener.then_some(OPENER_TTL);
         self.seal.seal_packet(&mut packet, DATA_HEADER).map_err(|_| ())?;
         way.allowance = way.allowance.saturating_sub(packet.len());
         if in_use {

@@ -9,7 +9,9 @@
 mod reach;
 mod talk;
 
-use crate::api::{AttemptOutcome, ContactChange, Event, Expire, Rejection, SessionEnd, TicketRefusal};
+use crate::api::{
+    AttemptOutcome, ContactChange, Event, Expire, PathKind, Rejection, SessionEnd, TicketRefusal,
+};
 use crate::assemble::Assembly;
 use crate::bounded::{List, Queue};
 use crate::cx::{Cx, Promise, Removal, Timer};
@@ -58,6 +60,8 @@ pub(crate) struct Peer {
     last_session: Option<SessionId>,
     retry_armed: bool,
     connected: bool,
+    /// The way that was told last.
+    shown: Option<(SocketAddr, PathKind)>,
     dial: Dial,
     /// From which the numbers of queues are made, once one was.
     shared: Option<Shared>,
@@ -85,6 +89,7 @@ impl Peer {
             last_session: None,
             retry_armed: false,
             connected: false,
+            shown: None,
             dial: Dial::new(),
             shared: None,
         }
@@ -335,7 +340,18 @@ impl Peers {
                 cx.timers.cancel(Timer::Retry(id));
             }
         }
+        self.show(cx, links, id);
         cx.touch(id);
+    }
+
+    /// Tells on which way the messages go, if that is another one than was told.
+    pub(crate) fn show(&mut self, cx: &mut Cx, links: &Links, id: PeerId) {
+        let Some(peer) = self.map.get_mut(&id).filter(|peer| peer.connected) else { return };
+        let active = peer.active.and_then(|active| links.get(active)).filter(|link| link.confirmed);
+        let Some((remote, path)) = active.map(|link| (link.remote, link.path())) else { return };
+        if peer.shown.replace((remote, path)) != Some((remote, path)) {
+            cx.event(Event::PathChanged { peer: id, remote, path });
+        }
     }
 
     /// The first record came: the other side has the keys, so the session stands.
@@ -352,10 +368,9 @@ impl Peers {
         if initiator {
             cx.event(Event::Attempt { peer: id, remote, path, outcome: AttemptOutcome::Connected });
         }
-        let was_on = peer.active.and_then(|active| links.get(active)).map(|link| (link.remote, link.path()));
-        let stood = core::mem::replace(&mut peer.connected, true);
-        if !stood {
+        if !core::mem::replace(&mut peer.connected, true) {
             peer.dial.stands(cx.now, peer.outgoing.acknowledged());
+            peer.shown = Some((remote, path));
             cx.event(Event::Connected { peer: id, remote, path, initiator });
         }
         if !relayed {
@@ -381,10 +396,6 @@ impl Peers {
             cx.timer(Timer::Overlap(id), OVERLAP_MAX);
         }
         self.elect(cx, links, id);
-        let active = self.map.get(&id).and_then(|peer| peer.active);
-        if stood && active == Some(stream) && was_on != Some((remote, path)) {
-            cx.event(Event::PathChanged { peer: id, remote, path });
-        }
         if relayed {
             self.go_straight(cx, links, id);
         }

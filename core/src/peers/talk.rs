@@ -172,9 +172,8 @@ impl Peers {
             }
             Frame::Candidates(candidates) => {
                 let places = own.places(&candidates, &link.remote);
-                let opener = link.we_dialled();
                 if cx.datagrams {
-                    links.try_places(cx, stream, &places, opener);
+                    links.try_places(cx, stream, &places);
                 }
             }
             Frame::OpenQueue(_)
@@ -542,7 +541,8 @@ fn write_link(
     {
         Frame::Record(signed).encode(&mut record);
     }
-    if core::mem::take(&mut link.candidates_due) {
+    let tells = core::mem::take(&mut link.candidates_due);
+    if tells {
         Frame::Candidates(own.candidates()).encode(&mut record);
     }
     if have_due {
@@ -556,7 +556,11 @@ fn write_link(
             link.session.offered(cx.now);
         }
     }
-    links.write(cx, stream, record)
+    let written = links.write(cx, stream, record);
+    if tells {
+        links.told_places(stream);
+    }
+    written
 }
 
 /// `true`: the peer says something new about where it is.

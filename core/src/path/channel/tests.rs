@@ -106,7 +106,7 @@ fn a_peer_cannot_make_us_send_to_others_without_end() {
         for n in 0..16u16 {
             let [_, a, b, c] = (round * 16 + u32::from(n)).to_be_bytes();
             let place = Place::Udp(SocketAddr::from(([9, a, b, c], 1000 + n)));
-            two.sides[0].try_place(two.now, place, false);
+            two.sides[0].try_place(two.now, place);
         }
         for _ in 0..10 {
             two.sides[0].due(two.now);
@@ -122,4 +122,46 @@ fn a_peer_cannot_make_us_send_to_others_without_end() {
     // 1,600 places were named within ten seconds.
     let places = bytes / (49 * CHALLENGE_TRIES as usize);
     assert!((1..=44).contains(&places), "{places} places were tried whole, {bytes} bytes");
+}
+
+#[test]
+fn an_opener_is_followed_by_a_packet_that_gets_there_as_soon_as_the_other_is_heard() {
+    let mut two = Two::new();
+    // The second knows that the first was told where it is; the first does not know that of the second.
+    two.say(0, 100);
+    two.say(1, 100);
+    two.sides[1].told_places();
+    two.talk(0, 0);
+    two.say(0, 100);
+    two.sides[0].told_places();
+    let held = two.out(0);
+    let there = Place::Udp("9.9.9.3:3".parse().unwrap());
+    two.sides[0].try_place(two.now, there);
+    let opener = two.out(0);
+    let [opener] = &opener[..] else { panic!("one packet") };
+    assert_eq!((opener.remote, opener.ttl), (there, Some(OPENER_TTL)));
+    two.now += Duration::from_millis(10);
+    two.sides[0].due(two.now);
+    assert!(two.out(0).is_empty());
+    // The other side tries us from there.
+    two.sides[1].try_place(two.now, Place::Udp("9.9.9.4:4".parse().unwrap()));
+    let tried = two.out(1);
+    let [tried] = &tried[..] else { panic!("one packet") };
+    assert_eq!(tried.ttl, None);
+    let Some(Packet::Data { number, header, sealed, .. }) = Packet::parse(&tried.bytes) else {
+        panic!("a data packet")
+    };
+    let mut sealed = sealed.to_vec();
+    let _opened = two.sides[0].packet(two.now, there, number, &header, &mut sealed).unwrap();
+    let answers = two.out(0);
+    let to_there: Vec<_> = answers.iter().filter(|leaving| leaving.remote == there).collect();
+    assert!(matches!(to_there[..], [Leaving { ttl: None, .. }]), "answer and challenge in one");
+    // And it does not begin again with what it hears next, and needs no opener once what it told has arrived.
+    held.iter().for_each(|leaving| two.hand(1, leaving));
+    two.sides[1].probe = true;
+    let more = two.out(1);
+    more.iter().for_each(|leaving| two.hand(0, leaving));
+    assert!(two.out(0).iter().all(|leaving| leaving.remote != there));
+    two.sides[0].try_place(two.now, Place::Udp("9.9.9.5:5".parse().unwrap()));
+    assert!(two.out(0).iter().all(|leaving| leaving.ttl.is_none()));
 }
