@@ -150,6 +150,19 @@ impl Lab {
         Some(Self { dir })
     }
 
+    /// Makes the internet as wide as the real one is at least: what boxes send with few hops left does not get through.
+    /// (The router is one, and such packets would go on to the boxes of others.)
+    pub(crate) fn is_wide(&self) {
+        let wide = "table inet wide {
+  chain pre { type filter hook prerouting priority -300;
+    ip ttl < 4 drop
+    ip6 hoplimit < 4 drop
+  }
+}
+";
+        within("inet", || run("nft", &["-f", "-"], wide)).unwrap();
+    }
+
     fn prepare() -> Result<(), String> {
         run("mount", &["-t", "tmpfs", "tmpfs", "/run"], "")?;
         fs::create_dir_all("/run/netns").map_err(|error| error.to_string())?;

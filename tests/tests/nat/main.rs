@@ -11,6 +11,7 @@
 mod boxes;
 mod cells;
 mod lab;
+mod meetings;
 mod openers;
 #[path = "../faults/people.rs"]
 #[allow(dead_code, reason = "shared with the tests of real faults, which use more of it")]
