@@ -122,6 +122,8 @@ pub const OUTBOUND_UNSENT_BYTES: usize = 16 * 1024;
 pub const INBOUND_BYTES: usize = 256 * 1024;
 /// Gaps in them.
 pub const INBOUND_RANGES: usize = 64;
+/// Packets of somebody who used an invitation that are kept until that is written down.
+pub const EARLY_PACKETS: usize = 8;
 /// Ways of one session: places that its peer was heard on or may be at.
 pub const WAYS: usize = 24;
 /// Places that one session tries because its peer named them: at once; after that, one a second.

@@ -402,6 +402,10 @@ impl Node {
         if !self.was_pressed {
             self.read(stream);
         }
+        self.flush(stream);
+    }
+
+    fn flush(&mut self, stream: StreamId) {
         if !self.links.flush(&mut self.cx, stream) {
             self.over(stream, AttemptOutcome::HandshakeFailed, SessionEnd::Local, true);
         }
@@ -506,7 +510,9 @@ impl Node {
                 }
                 Promise::Open(stream) => {
                     self.peers.open(&mut self.cx, &mut self.links, &self.own, stream, None, None);
+                    self.links.read_early(&mut self.cx, stream);
                     self.read(stream);
+                    self.flush(stream);
                 }
                 Promise::Record => {
                     self.own.record_durable();

@@ -7,11 +7,12 @@
 
 use super::{Carried, Link, Links, Role, source};
 use crate::api::{Output, PathKind, Rejection};
+use crate::bounded::List;
 use crate::cx::Cx;
 use crate::ids::{PeerId, StreamId};
 use crate::limits::{
-    COOKIE_ABOVE, COOKIE_LIFETIME, HALF_OPEN, HALF_OPEN_PER_SOURCE, HANDSHAKE_RETRY, HANDSHAKE_TIMEOUT,
-    IDLE_PING, KEEPALIVE,
+    COOKIE_ABOVE, COOKIE_LIFETIME, EARLY_PACKETS, HALF_OPEN, HALF_OPEN_PER_SOURCE, HANDSHAKE_RETRY,
+    HANDSHAKE_TIMEOUT, IDLE_PING, KEEPALIVE,
 };
 use crate::noise::Split;
 use crate::path::channel::{Channel, Opened, Place};
@@ -58,6 +59,8 @@ pub(super) struct Datagrams {
     repeat: Option<Repeat>,
     /// A message of the handshake that was not worked off.
     message: Option<Vec<u8>>,
+    /// Who finished the handshake is known, and whether he gets a session is being written down: what he sends already.
+    early: List<(Place, Vec<u8>), EARLY_PACKETS>,
     channel: Option<Channel>,
     closed: Option<CloseReason>,
     /// The session is over, and what was said last is still to arrive; not later than this.
@@ -75,6 +78,7 @@ impl Datagrams {
             shown: false,
             repeat: None,
             message: None,
+            early: List::new(),
             channel: None,
             closed: None,
             ends: None,
@@ -371,6 +375,18 @@ impl Links {
     /// A datagram came. Gives the link that has something to read, or to send.
     pub(crate) fn datagram(&mut self, cx: &mut Cx, remote: Place, bytes: &[u8]) -> Option<StreamId> {
         cx.stats.datagrams_received += u64::from(remote.is_direct());
+        self.packet(cx, remote, bytes)
+    }
+
+    /// Takes in what came before this session was open.
+    pub(crate) fn read_early(&mut self, cx: &mut Cx, stream: StreamId) {
+        let early = self.datagrams(stream).map(|(_, of, _)| core::mem::take(&mut of.early));
+        for (remote, bytes) in early.iter().flat_map(|early| early.iter()) {
+            self.packet(cx, *remote, bytes);
+        }
+    }
+
+    fn packet(&mut self, cx: &mut Cx, remote: Place, bytes: &[u8]) -> Option<StreamId> {
         let stream = match Packet::parse(bytes) {
             Some(Packet::Initiation(initiation)) => self.initiated(cx, remote, &initiation),
             Some(Packet::Response { receiver, sender, noise }) => {
@@ -410,12 +426,15 @@ impl Links {
                 return None;
             }
         }
-        let (all, same) =
-            self.map.values().filter(half_open).fold((0, 0), |(all, same), link| {
-                (all + 1, same + usize::from(is_same_source(link, remote)))
-            });
+        let (mut all, mut same, mut shows_nothing) = (0, 0, false);
+        for link in self.map.values().filter(half_open) {
+            let is_same = is_same_source(link, remote);
+            (all, same) = (all + 1, same + usize::from(is_same));
+            // Who has a stream does receive where he says he is, and tries that beside datagrams.
+            shows_nothing |= is_same && matches!(link.carrier, Carried::Datagrams(_));
+        }
         let shown = self.cookies.good(cx, &remote, initiation);
-        let crowded = all >= COOKIE_ABOVE || same > 0;
+        let crowded = all >= COOKIE_ABOVE || shows_nothing;
         if !shown && crowded && !planted!(cx, CookieNeverAsked) {
             let nonce = cx.rng.bytes();
             let baked = self.cookies.make(cx, &remote);
@@ -504,9 +523,16 @@ impl Links {
             // A link to or of a relay does not go through relays: it would go through itself.
             return None;
         }
+        let is_decided = self.map.get(&stream).is_some_and(|link| link.holder.is_some());
         let (session, of, peer) = self.datagrams(stream)?;
-        let channel = of.channel.as_mut()?;
         let mut sealed = sealed.to_vec();
+        let Some(channel) = of.channel.as_mut() else {
+            if is_decided {
+                // What does not fit is lost as any packet may be.
+                let _as_many_as_fit = of.early.push((remote, [&header[..], &sealed].concat()));
+            }
+            return None;
+        };
         match channel.packet(cx.now, remote, number, header, &mut sealed) {
             Ok(Opened::Nothing) => return None,
             Ok(Opened::Taken) => {}
