@@ -45,8 +45,9 @@ pub(crate) struct Flight {
     pub(crate) from: SocketAddr,
     pub(crate) to: SocketAddr,
     pub(crate) bytes: Bytes,
-    /// Where the stretch over the internet ends, if there are boxes, and the routers and boxes that it may still pass.
-    pub(crate) door: Option<Door>,
+    /// If there are boxes: where the stretch over the internet ends, and to whom it goes there, which a box that leads back
+    /// in has changed. And the routers and boxes that it may still pass.
+    pub(crate) door: Option<(Door, SocketAddr)>,
     pub(crate) hops: u8,
 }
 
@@ -70,26 +71,26 @@ impl World {
     pub(crate) fn lands_at(&self, flight: u64) -> Option<usize> {
         let flight = self.air.flying.get(&flight)?;
         match (&self.homes, flight.door) {
-            (Some(homes), Some(door)) => homes.owner(door),
+            (Some(homes), Some((door, _))) => homes.owner(door),
             _ => self.receiver(flight.to),
         }
     }
 
     /// Who gets a packet, and where it seems to come from for him.
     fn passes(&mut self, flight: &Flight) -> Option<(usize, SocketAddr)> {
-        let (Some(homes), Some(door)) = (self.homes.as_mut(), flight.door) else {
+        let (Some(homes), Some((door, to))) = (self.homes.as_mut(), flight.door) else {
             return Some((self.receiver(flight.to)?, flight.from));
         };
-        let header = header(flight.from, flight.to, flight.bytes.len()).with_hops(flight.hops);
+        let header = header(flight.from, to, flight.bytes.len()).with_hops(flight.hops);
         let (host, header) = homes.arrive(self.now, door, header)?;
         let open = self.hosts.get(host).is_some_and(|host| host.socket() == header.to && !host.is_hostile);
         open.then_some((host, header.from))
     }
 
     /// Where a packet goes that somebody on the internet sends in the name of another.
-    pub(crate) fn door_to(&mut self, from: SocketAddr, to: SocketAddr) -> Option<Door> {
+    pub(crate) fn door_to(&mut self, from: SocketAddr, to: SocketAddr) -> Option<(Door, SocketAddr)> {
         let header = header(from, to, 0);
-        self.homes.as_mut()?.depart_anywhere(self.now, header).map(|(door, _)| door)
+        self.homes.as_mut()?.depart_anywhere(self.now, header).map(|(door, header)| (door, header.to))
     }
 
     /// A node sends a datagram.
@@ -106,6 +107,7 @@ impl World {
         }
         self.judged(verdict.map(|_| ()));
         self.overhear_datagram(&bytes);
+        self.count_sent(index, to, bytes.len());
         if bytes.first() == Some(&COOKIE) {
             self.met.add(Probe::CookieAsked);
         }
@@ -118,7 +120,7 @@ impl World {
         let there = if let Some(homes) = self.homes.as_mut() {
             let header = header(from, to, bytes.len()).with_hops(left);
             homes.depart(self.now, index, header).and_then(|(next, header)| {
-                (from, left, door) = (header.from, header.hops, Some(next));
+                (from, left, door) = (header.from, header.hops, Some((next, header.to)));
                 homes.owner(next)
             })
         } else if u64::from(left) > hops && bytes.len() + IP_UDP_HEADERS <= mtu {

@@ -5,7 +5,7 @@
 //! without a neighbour.
 
 use crate::limits::{FAR_AWAY, HOSTS};
-use crate::nat::{Class, Door, Header, INTERNET, NatCfg, Net};
+use crate::nat::{Class, Door, Hairpin, Header, INTERNET, NatCfg, Net};
 use peerlink_core::time::{Duration, Instant};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -21,6 +21,17 @@ pub enum Home {
     Carrier,
     /// In the same network as the host before.
     Beside,
+    /// Nothing, and its port is one that is let out of every network.
+    Open443,
+    /// As a usual home; packets from inside to the own external address come back in.
+    Hairpin,
+    /// The same two, and whoever is in that network sees no neighbour in it.
+    Isolated,
+    IsolatedHairpin,
+    /// As [`Self::Carrier`]; packets from one subscriber to another come back in.
+    CarrierHairpin,
+    /// A router at home, behind the provider's of the host before.
+    Subscriber,
 }
 
 impl Home {
@@ -38,7 +49,7 @@ impl Home {
         Self::Carrier,
         Self::Open,
     ];
-    const WORDS: [(&'static str, Self); 13] = [
+    const WORDS: [(&'static str, Self); 19] = [
         ("open", Self::Open),
         ("cone", Self::Behind(Class::Cone)),
         ("adf", Self::Behind(Class::Adf)),
@@ -52,6 +63,12 @@ impl Home {
         ("firewall", Self::Firewall),
         ("carrier", Self::Carrier),
         ("beside", Self::Beside),
+        ("open443", Self::Open443),
+        ("hairpin", Self::Hairpin),
+        ("isolated", Self::Isolated),
+        ("isolated-hairpin", Self::IsolatedHairpin),
+        ("carrier-hairpin", Self::CarrierHairpin),
+        ("subscriber", Self::Subscriber),
     ];
 
     pub(crate) fn word(self) -> &'static str {
@@ -64,7 +81,7 @@ impl Home {
 
     /// Addresses are translated on the way to the internet.
     pub(crate) const fn is_translated(self) -> bool {
-        !matches!(self, Self::Open | Self::Firewall)
+        !matches!(self, Self::Open | Self::Open443 | Self::Firewall)
     }
 
     pub(crate) const fn has_datagrams(self) -> bool {
@@ -98,7 +115,7 @@ impl Homes {
         lives: u64,
         seed: u64,
     ) -> Option<Self> {
-        if homes.iter().all(|home| *home == Home::Open) {
+        if homes.iter().all(|home| matches!(home, Home::Open | Home::Open443)) {
             return None;
         }
         let mut net = Net::new(u8::try_from(hops).unwrap_or(u8::MAX), Duration::ZERO);
@@ -114,29 +131,40 @@ impl Homes {
         for (index, address) in addresses.iter().enumerate() {
             let home = homes.get(index).copied().unwrap_or(Home::Open);
             let seed = seed.wrapping_add(index as u64);
+            let mut add = |outside, cfg: NatCfg, external: &[IpAddr], seed| {
+                let (gateway, inside) = net.add_box(outside, limited(cfg), external, seed);
+                (Some(gateway), inside)
+            };
+            // The router at home of a provider's subscriber.
+            let own = IpAddr::V4(Ipv4Addr::new(100, 64, index as u8, 2));
+            let hairpin = |cfg| NatCfg { hairpin: Hairpin::ExternalSource, ..cfg };
             let (place, box_outside) = match home {
                 Home::Beside => {
                     at.last().zip(outer.last()).map_or(((None, INTERNET), None), |(at, outer)| (*at, *outer))
                 }
-                Home::Open => ((None, INTERNET), None),
-                Home::Behind(class) => {
-                    let (gateway, inside) =
-                        net.add_box(INTERNET, limited(class.cfg()), &[external(index)], seed);
-                    ((Some(gateway), inside), Some(gateway))
+                Home::Subscriber => {
+                    let provider = outer.last().copied().flatten();
+                    let subscribers = provider.map_or(INTERNET, |provider| net.inside(provider));
+                    let place = net.add_box(subscribers, limited(NatCfg::default()), &[own], seed ^ 1);
+                    ((Some(place.0), place.1), provider)
                 }
-                Home::Firewall => {
-                    let (gateway, inside) = net.add_box(INTERNET, limited(NatCfg::firewall()), &[], seed);
-                    ((Some(gateway), inside), Some(gateway))
+                Home::Open | Home::Open443 => ((None, INTERNET), None),
+                Home::Carrier | Home::CarrierHairpin => {
+                    let cfg = Class::Home.cfg();
+                    let cfg = if home == Home::Carrier { cfg } else { hairpin(cfg) };
+                    let (provider, subscribers) = add(INTERNET, cfg, &[external(index)], seed);
+                    (add(subscribers, NatCfg::default(), &[own], seed ^ 1), provider)
                 }
-                Home::Carrier => {
-                    let (provider, subscribers) =
-                        net.add_box(INTERNET, limited(Class::Home.cfg()), &[external(index)], seed);
-                    let own = IpAddr::V4(Ipv4Addr::new(100, 64, index as u8, 2));
-                    let (gateway, inside) =
-                        net.add_box(subscribers, limited(NatCfg::default()), &[own], seed ^ 1);
-                    ((Some(gateway), inside), Some(provider))
+                Home::Firewall => same(add(INTERNET, NatCfg::firewall(), &[], seed)),
+                Home::Behind(class) => same(add(INTERNET, class.cfg(), &[external(index)], seed)),
+                Home::Isolated => same(add(INTERNET, NatCfg::default(), &[external(index)], seed)),
+                Home::Hairpin | Home::IsolatedHairpin => {
+                    same(add(INTERNET, hairpin(NatCfg::default()), &[external(index)], seed))
                 }
             };
+            if matches!(home, Home::Isolated | Home::IsolatedHairpin) {
+                net.realm(place.1).isolated = true;
+            }
             let host = net.add_host(place.1, &[*address]);
             net.limit_host(host, mtu, true);
             at.push(place);
@@ -198,6 +226,11 @@ impl Homes {
     pub(crate) fn moved(&mut self, host: usize, address: SocketAddr) {
         self.net.move_host(host, self.at[host].1, &[address.ip()]);
     }
+}
+
+/// A host behind one box, which stands on the internet.
+fn same(place: (Option<usize>, usize)) -> ((Option<usize>, usize), Option<usize>) {
+    (place, place.0)
 }
 
 fn clock(now: u64) -> Instant {

@@ -298,7 +298,9 @@ impl Host {
             // A private network, and its neighbour's.
             (Home::Beside, IpAddr::V4(ip)) => inside(ip, self.index.saturating_sub(1), 100),
             (home, IpAddr::V4(ip)) if home.is_translated() => inside(ip, self.index, 0),
-            _ if self.relays.is_some() => SocketAddr::new(here.ip(), RELAY_PORT),
+            _ if self.relays.is_some() || self.home == Home::Open443 => {
+                SocketAddr::new(here.ip(), RELAY_PORT)
+            }
             _ => here,
         }
     }

@@ -49,7 +49,7 @@ pub use fault::{Counts, Fault};
 pub use homes::Home;
 pub use op::{Attack, Block, Mischief, Op, Touch, relay};
 pub use oracle::{Check, Violation};
-pub use relays::{Moment, Turn};
+pub use relays::{Moment, Sent, Turn};
 pub use scenario::{Climate, Scenario};
 pub use tracer::Print;
 pub use world::{Outcome, World};

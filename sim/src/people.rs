@@ -476,6 +476,7 @@ impl World {
             }
         }
         let pace = match self.dice.below(Purpose::Pace, own, 10) {
+            _ if self.scenario.meets > 0 => self.promptly(),
             _ if self.healed => {
                 self.dice.between(Purpose::Pace, own, 100 * MICROS_PER_MILLI, MICROS_PER_SECOND)
             }
@@ -485,6 +486,16 @@ impl World {
             _ => self.dice.below(Purpose::Pace, own, 5 * MICROS_PER_SECOND),
         };
         self.queue.push(self.now + 1 + pace, Coming::Act { host: index });
+    }
+
+    /// Until people act again who lose no time when they meet.
+    fn promptly(&self) -> u64 {
+        let usual = 100 * MICROS_PER_MILLI;
+        match self.scenario.meets.checked_sub(self.now) {
+            Some(left) if left > 0 => left.saturating_sub(1).min(usual),
+            _ if self.now < self.scenario.meets + MICROS_PER_SECOND => MICROS_PER_MILLI / 10,
+            _ => usual,
+        }
     }
 
     /// Invites and adds, until it is said to be durable.
@@ -502,6 +513,8 @@ impl World {
             let expires = WallClock(u64::from(u32::MAX) * 60_000);
             let command = if index < other {
                 Command::Invite { secret, expires }
+            } else if self.now < self.scenario.meets {
+                continue;
             } else if self.people.get(other).is_some_and(|other| other.others[index].meeting == Meeting::Done)
             {
                 let Some(petname) = name(PETNAME_MARK, other, 0) else { return };

@@ -6,20 +6,24 @@
 use crate::fate::{Dice, Purpose, link};
 use crate::fault::Fault;
 use crate::host::Host;
-use crate::limits::{HOSTS, MOMENTS, RELAYS};
+use crate::limits::{HOSTS, IP_UDP_HEADERS, MOMENTS, RELAYS};
 use crate::op::Op;
 use crate::probe::Probe;
 use crate::scenario::Scenario;
 use crate::world::World;
-use peerlink_core::api::{Command, Event, PathKind};
+use peerlink_core::api::{Command, ContactChange, Event, PathKind};
 use peerlink_core::bounded::List;
 use peerlink_core::wire::peer_record::Relay;
+use std::net::SocketAddr;
 
 /// Something that matters for how well people reach each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     /// A contact is reached on this, or not at all.
     Path(Option<PathKind>),
+    /// A contact is known; a message is stored.
+    Added,
+    Queued,
     /// A message came; one of one's own is proven to be there.
     Came,
     Delivered,
@@ -34,7 +38,30 @@ pub struct Moment {
     pub turn: Turn,
 }
 
+/// What a host sent by datagrams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    pub packets: u64,
+    /// With the headers of IPv4 and UDP.
+    pub bytes: u64,
+    /// Those of them that no relay was to get, and when the last one left.
+    pub strays: u64,
+    pub last_stray: u64,
+}
+
 impl World {
+    /// A datagram leaves a host.
+    pub(crate) fn count_sent(&mut self, index: usize, to: SocketAddr, bytes: usize) {
+        let stray = !self.hosts[self.acquaintances..].iter().any(|relay| relay.socket() == to);
+        let Some(sent) = self.sent.get_mut(index) else { return };
+        sent.packets += 1;
+        sent.bytes += (bytes + IP_UDP_HEADERS) as u64;
+        if stray {
+            sent.strays += 1;
+            sent.last_stray = self.now;
+        }
+    }
+
     /// What a person's node says of how others are reached.
     pub(crate) fn noticed(&mut self, index: usize, event: &Event) {
         let turn = match event {
@@ -49,6 +76,8 @@ impl World {
                 self.paths.remove(&(index, *peer));
                 Turn::Path(None)
             }
+            Event::ContactChanged { change: ContactChange::Added, .. } => Turn::Added,
+            Event::Queued { .. } => Turn::Queued,
             Event::Received { .. } => Turn::Came,
             Event::Delivered { .. } => Turn::Delivered,
             _ => return,

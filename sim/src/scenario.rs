@@ -96,6 +96,9 @@ pub struct Scenario {
     /// What each host is behind, and for how many seconds boxes remember where unused datagrams go; 0: as usual.
     pub homes: [Home; HOSTS],
     pub lives: u64,
+    /// When people add each other, who then do at once whatever they do; 0: whenever they get round to it. Relays are
+    /// there first then.
+    pub meets: u64,
     /// Nodes that relay for the people: after them, up to as many as there is room for.
     pub relays: usize,
     /// The faults end here.
@@ -124,6 +127,7 @@ impl Scenario {
             streams: true,
             homes: [Home::Open; HOSTS],
             lives: 0,
+            meets: 0,
             relays: 0,
             healed: 30 * MICROS_PER_SECOND,
             script: Vec::new(),

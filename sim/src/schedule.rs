@@ -108,6 +108,7 @@ fn settings(scenario: &mut Scenario) -> Vec<(&'static str, &mut dyn Setting)> {
         streams,
         homes,
         lives,
+        meets,
         relays,
         healed,
         ..
@@ -126,6 +127,7 @@ fn settings(scenario: &mut Scenario) -> Vec<(&'static str, &mut dyn Setting)> {
         ("streams", streams),
         ("homes", homes),
         ("lives", lives),
+        ("meets", meets),
         ("relays", relays),
         ("healed", healed),
         ("latency", &mut climate.latency),

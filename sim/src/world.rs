@@ -12,7 +12,7 @@ use crate::homes::Homes;
 use crate::host::{Ending, Host, Mind, Process};
 use crate::hostile::Hostile;
 use crate::limits::{
-    AFTERGLOW, ATTEMPT, DONE_CHECK, EVENTS, HEALING, LINKS, LOOKING, MICROS_PER_SECOND, TAKING_TURNS,
+    AFTERGLOW, ATTEMPT, DONE_CHECK, EVENTS, HEALING, HOSTS, LINKS, LOOKING, MICROS_PER_SECOND, TAKING_TURNS,
     UNATTENDED,
 };
 use crate::net::{Conn, EndState};
@@ -21,7 +21,7 @@ use crate::oracle::{Check, Oracle, Violation};
 use crate::people::Person;
 use crate::probe::Met;
 use crate::queue::{Event, Queue, Run};
-use crate::relays::Moment;
+use crate::relays::{Moment, Sent};
 use crate::scenario::{Climate, Scenario};
 use crate::tap::{Tail, Tap};
 use crate::touch::{Awaited, Reel};
@@ -73,6 +73,8 @@ pub struct Outcome {
     pub healed_after: u64,
     /// How people reached each other when, in order.
     pub moments: Vec<Moment>,
+    /// What each host sent by datagrams.
+    pub sent_datagrams: Vec<Sent>,
 }
 
 #[derive(Debug)]
@@ -102,6 +104,7 @@ pub struct World {
     /// On what people reach each other, as their nodes say, and when that changed.
     pub(crate) paths: BTreeMap<(usize, PeerId), PathKind>,
     pub(crate) moments: Vec<Moment>,
+    pub(crate) sent: Vec<Sent>,
     /// Until then a session may end for what a fault did, other than somebody on the way.
     pub(crate) disturbed: u64,
     /// With whom a host has a session, as it said, and in which run of it.
@@ -176,6 +179,7 @@ impl World {
             acquaintances: peers.len(),
             paths: BTreeMap::new(),
             moments: Vec::new(),
+            sent: vec![Sent::default(); HOSTS],
             watch: Watch::default(),
             disturbed: 0,
             stands: BTreeMap::new(),
@@ -195,6 +199,8 @@ impl World {
     fn begin(&mut self) {
         for host in 0..self.hosts.len() {
             let at = self.dice.below(Purpose::Act, link(host, host), MICROS_PER_SECOND);
+            let is_late = self.scenario.meets > 0 && self.hosts[host].relays.is_none();
+            let at = at + if is_late { MICROS_PER_SECOND } else { 0 };
             self.queue.push(at, Event::Boot { host });
             if host < self.people.len() && !self.hosts[host].absent {
                 self.queue.push(at + 1, Event::Act { host });
@@ -276,6 +282,7 @@ impl World {
             healed_after: self.done_at.unwrap_or(self.now).saturating_sub(self.scenario.healed),
             violation: self.violation,
             moments: self.moments,
+            sent_datagrams: self.sent,
         }
     }
 

@@ -144,6 +144,12 @@ impl Net {
         &mut self.realms[realm]
     }
 
+    /// The realm behind a box.
+    #[must_use]
+    pub fn inside(&self, gateway: usize) -> usize {
+        self.gateways[gateway].inside
+    }
+
     /// The part of a box that handles addresses of this kind.
     pub fn nat(&mut self, gateway: usize, like: IpAddr) -> &mut Nat {
         let gateway = &mut self.gateways[gateway];
