@@ -65,6 +65,8 @@ pub const INJECTED_BYTES: u64 = 100;
 
 /// Headers of a datagram in IPv4.
 pub const IP_UDP_HEADERS: usize = 28;
+/// Headers of a segment in IPv4, without options.
+pub const IP_TCP_HEADERS: usize = 40;
 /// The second copy of a doubled datagram comes up to so much later.
 pub const LATE_COPY: u64 = 100 * MICROS_PER_MILLI;
 /// Datagrams of each way that somebody on it remembers, and addresses from which he begins sessions at once.

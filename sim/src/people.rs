@@ -476,7 +476,7 @@ impl World {
             }
         }
         let pace = match self.dice.below(Purpose::Pace, own, 10) {
-            _ if self.scenario.meets > 0 => self.promptly(),
+            _ if self.scenario.meets > 0 => self.promptly(index),
             _ if self.healed => {
                 self.dice.between(Purpose::Pace, own, 100 * MICROS_PER_MILLI, MICROS_PER_SECOND)
             }
@@ -489,8 +489,12 @@ impl World {
     }
 
     /// Until people act again who lose no time when they meet.
-    fn promptly(&self) -> u64 {
+    fn promptly(&self, index: usize) -> u64 {
         let usual = 100 * MICROS_PER_MILLI;
+        let process = self.hosts[index].process.as_ref();
+        if process.is_none_or(|process| self.now < process.boot + MICROS_PER_SECOND) {
+            return MICROS_PER_MILLI / 10;
+        }
         match self.scenario.meets.checked_sub(self.now) {
             Some(left) if left > 0 => left.saturating_sub(1).min(usual),
             _ if self.now < self.scenario.meets + MICROS_PER_SECOND => MICROS_PER_MILLI / 10,

@@ -6,7 +6,7 @@
 use crate::fate::{Dice, Purpose, link};
 use crate::fault::Fault;
 use crate::host::Host;
-use crate::limits::{HOSTS, IP_UDP_HEADERS, MOMENTS, RELAYS};
+use crate::limits::{HOSTS, IP_TCP_HEADERS, IP_UDP_HEADERS, MOMENTS, RELAYS};
 use crate::op::Op;
 use crate::probe::Probe;
 use crate::scenario::Scenario;
@@ -21,6 +21,8 @@ use std::net::SocketAddr;
 pub enum Turn {
     /// A contact is reached on this, or not at all.
     Path(Option<PathKind>),
+    /// The node starts.
+    Started,
     /// A contact is known; a message is stored.
     Added,
     Queued,
@@ -38,18 +40,29 @@ pub struct Moment {
     pub turn: Turn,
 }
 
-/// What a host sent by datagrams.
+/// What a host sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sent {
+    /// By datagrams, and the bytes of these with the headers of IPv4 and UDP.
     pub packets: u64,
-    /// With the headers of IPv4 and UDP.
     pub bytes: u64,
     /// Those of them that no relay was to get, and when the last one left.
     pub strays: u64,
     pub last_stray: u64,
+    /// By streams, and the bytes of these with the headers of IPv4 and TCP; not what only acknowledges.
+    pub segments: u64,
+    pub segment_bytes: u64,
 }
 
 impl World {
+    /// Part of a stream leaves a host.
+    pub(crate) fn count_segment(&mut self, index: usize, bytes: usize) {
+        if let Some(sent) = self.sent.get_mut(index) {
+            sent.segments += 1;
+            sent.segment_bytes += (bytes + IP_TCP_HEADERS) as u64;
+        }
+    }
+
     /// A datagram leaves a host.
     pub(crate) fn count_sent(&mut self, index: usize, to: SocketAddr, bytes: usize) {
         let stray = !self.hosts[self.acquaintances..].iter().any(|relay| relay.socket() == to);
@@ -82,6 +95,10 @@ impl World {
             Event::Delivered { .. } => Turn::Delivered,
             _ => return,
         };
+        self.turned(index, turn);
+    }
+
+    pub(crate) fn turned(&mut self, index: usize, turn: Turn) {
         if self.moments.len() < MOMENTS {
             self.moments.push(Moment { at: self.now, host: index, turn });
         }

@@ -78,7 +78,7 @@ pub fn one(scenario: Scenario, print: Print) -> Outcome {
             ended: 0,
             healed_after: 0,
             moments: Vec::new(),
-            sent_datagrams: Vec::new(),
+            traffic: Vec::new(),
         }
     })
 }

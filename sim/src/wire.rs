@@ -254,6 +254,7 @@ impl World {
             let part = self.pass_attacker(side, part);
             if !part.is_empty() {
                 self.conns[side.conn].pipes[side.side].held += part.len();
+                self.count_segment(self.conns[side.conn].ends[side.side].host, part.len());
                 self.send(side, What::Data(part));
             }
             if done {

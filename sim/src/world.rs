@@ -21,7 +21,7 @@ use crate::oracle::{Check, Oracle, Violation};
 use crate::people::Person;
 use crate::probe::Met;
 use crate::queue::{Event, Queue, Run};
-use crate::relays::{Moment, Sent};
+use crate::relays::{Moment, Sent, Turn};
 use crate::scenario::{Climate, Scenario};
 use crate::tap::{Tail, Tap};
 use crate::touch::{Awaited, Reel};
@@ -73,8 +73,8 @@ pub struct Outcome {
     pub healed_after: u64,
     /// How people reached each other when, in order.
     pub moments: Vec<Moment>,
-    /// What each host sent by datagrams.
-    pub sent_datagrams: Vec<Sent>,
+    /// What each host sent.
+    pub traffic: Vec<Sent>,
 }
 
 #[derive(Debug)]
@@ -282,7 +282,7 @@ impl World {
             healed_after: self.done_at.unwrap_or(self.now).saturating_sub(self.scenario.healed),
             violation: self.violation,
             moments: self.moments,
-            sent_datagrams: self.sent,
+            traffic: self.sent,
         }
     }
 
@@ -446,6 +446,7 @@ impl World {
         let (name, incarnation, address) = (host.name(), host.incarnation, host.address());
         self.watch.knows(address);
         self.tracer.note(now, || format!("{name} starts (run {incarnation}) at {address}"));
+        self.turned(index, Turn::Started);
         self.answer_unknown(index);
         self.use_relays(index);
         self.feed(index, &Input::LocalAddresses(List::of([address])));

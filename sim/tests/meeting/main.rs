@@ -1,6 +1,7 @@
 //! Two people behind any boxes, and a relay: what gets the first message through, when, and which path carries them in the
 //! end. It must be the one that the closed form expects ([`peerlink_sim::nat::oracle`]), which knows nothing of nodes.
 
+mod figures;
 mod matrix;
 
 use peerlink_core::api::PathKind;

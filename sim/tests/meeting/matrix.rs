@@ -58,7 +58,7 @@ fn is_hard(class: Class) -> bool {
 /// Who finds no direct way stops trying.
 fn tries_end(outcome: &Outcome) -> bool {
     let ends = |host: usize| {
-        let sent = outcome.sent_datagrams[host];
+        let sent = outcome.traffic[host];
         sent.strays <= STRAYS && sent.last_stray < MEET + TRIES_END
     };
     ends(ALICE) && ends(BOB)
@@ -82,7 +82,7 @@ fn every_pair_ends_on_the_path_that_is_expected() {
                 && found.message <= MESSAGE * TRIP + MILLI
                 && found.settled <= settled * TRIP + MILLI;
             if !good {
-                let sent = &outcome.sent_datagrams[..2];
+                let sent = &outcome.traffic[..2];
                 wrong.push(format!("{caller} to {callee}: {found:?}, wanted {wanted:?}, {sent:?}"));
             }
             let last = found.last[ALICE].map_or("nothing", word);
@@ -114,7 +114,7 @@ fn neighbours_end_on_the_path_that_is_expected() {
         let outcome = run(call(1, homes));
         let found = Call::of(&outcome);
         assert!(found.is_on(wanted), "{name}: {found:?}, wanted {wanted:?}");
-        assert!(wanted != RELAYED || tries_end(&outcome), "{name}: {:?}", outcome.sent_datagrams);
+        assert!(wanted != RELAYED || tries_end(&outcome), "{name}: {:?}", outcome.traffic);
         let last = found.last[ALICE].map_or("nothing", word);
         writeln!(table, "{name:<22} {last:<8} {}/{}", trips(found.message), trips(found.settled)).unwrap();
     }
