@@ -41,6 +41,8 @@ pub(crate) enum Setting {
     Relay,
     /// Use UDP beside TCP: on or off, from the next start on
     Udp,
+    /// Ask your router to open a port, so that others reach you: on or off, from the next start on
+    Mapping,
 }
 
 #[derive(Debug, Subcommand)]

@@ -402,6 +402,7 @@ fn config(
             }
             Setting::Relay => settings.relay = on_or_off(value)?,
             Setting::Udp => settings.udp = on_or_off(value)?,
+            Setting::Mapping => settings.mapping = on_or_off(value)?,
         }
         profile.write_settings(&settings)?;
     }
@@ -413,6 +414,7 @@ fn config(
             object.insert("relays".into(), json!(settings.relays));
             object.insert("relay".into(), json!(settings.relay));
             object.insert("udp".into(), json!(settings.udp));
+            object.insert("mapping".into(), json!(settings.mapping));
         }
         ndjson(answer);
         return Ok(());
@@ -430,6 +432,7 @@ fn config(
         (Setting::Relays, "relays", relays.as_str()),
         (Setting::Relay, "relay", switch(settings.relay)),
         (Setting::Udp, "udp", switch(settings.udp)),
+        (Setting::Mapping, "mapping", switch(settings.mapping)),
     ] {
         if setting.is_none_or(|setting| setting == of) {
             line(&format!("{name:<7} {value}"));
@@ -467,6 +470,10 @@ fn changed(setting: Setting, settings: &Settings, after: Option<Duration>) -> St
         (Setting::Relay, _) => "From the next start on this node relays for nobody.".to_owned(),
         (Setting::Udp, _) if settings.udp => "From the next start on UDP is used beside TCP.".to_owned(),
         (Setting::Udp, _) => "From the next start on only TCP is used.".to_owned(),
+        (Setting::Mapping, _) if settings.mapping => {
+            "From the next start on your router is asked to open a port.".to_owned()
+        }
+        (Setting::Mapping, _) => "From the next start on your router is asked for nothing.".to_owned(),
     }
 }
 
@@ -539,6 +546,14 @@ fn status(profile: &Profile, json: bool) -> Result<(), Fault> {
         for relay in value.get("relays").and_then(Value::as_array).cloned().unwrap_or_default() {
             let state = relay.get("link").map(|link| text(link, "detail")).unwrap_or_default();
             line(&format!("Relay {}: {state}", text(&relay, "relay")));
+        }
+        for port in value.get("mapped").and_then(Value::as_array).cloned().unwrap_or_default() {
+            let (transport, external) = (text(&port, "transport"), text(&port, "external"));
+            let number = external.rsplit(':').next().unwrap_or_default();
+            line(&format!(
+                "Your router opened {} port {number}: others reach you at {external}",
+                transport.to_uppercase()
+            ));
         }
         if number(&value, "relayed") > 0 {
             line(&format!("Relayed for others: {} packets", number(&value, "relayed")));

@@ -56,12 +56,15 @@ impl From<OpenError> for NotHost {
 }
 
 /// The node that this store holds.
-pub(crate) fn restore(profile: &Profile, opened: &Opened) -> Result<Node, NotHost> {
+///
+/// With `listens`, for a while: routers are asked to open a port.
+pub(crate) fn restore(profile: &Profile, opened: &Opened, listens: bool) -> Result<Node, NotHost> {
     let secret = profile.identity()?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(Fault::internal)?;
     let settings = profile.settings()?;
-    let config = Config { datagrams: settings.udp, relay: settings.relay, ..Config::default() };
+    let mapping = settings.mapping && listens;
+    let config = Config { datagrams: settings.udp, relay: settings.relay, mapping, ..Config::default() };
     let mut restore = Restore::new(config, &secret, seed);
     opened.check_heads()?;
     opened.restore(|key, value| restore.record(key, value))?;
@@ -75,7 +78,7 @@ impl Host {
     pub(crate) fn start(profile: &Profile, must_listen: bool) -> Result<Self, NotHost> {
         let socket = profile.socket()?;
         let opened = peerlink_storage::open(&profile.store())?;
-        let node = restore(profile, &opened)?;
+        let node = restore(profile, &opened, must_listen)?;
         let peer = node.peer();
         let (writer, loader, reader) = opened.split();
         let settings = profile.settings()?;

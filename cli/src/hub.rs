@@ -1,10 +1,10 @@
 //! What happens in the node, handed to every front end that listens; and what is known of each contact's connection.
 
 use crate::limits::{CLIENT_EVENTS, TRIES};
-use peerlink_core::api::{AttemptOutcome, DialFailure, Event, PathKind, SessionEnd};
+use peerlink_core::api::{AttemptOutcome, DialFailure, Event, PathKind, SessionEnd, Transport};
 use peerlink_core::ids::PeerId;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +23,8 @@ struct State {
     next: u64,
     listeners: BTreeMap<u64, (SyncSender<Note>, bool)>,
     links: BTreeMap<PeerId, Link>,
+    /// What routers opened: in front of which, for what, and where.
+    mapped: BTreeSet<(SocketAddr, Transport, SocketAddr)>,
     ready: bool,
     store_failed: bool,
     closed: bool,
@@ -185,6 +187,17 @@ impl Hub {
         self.state().links.get(peer).cloned().unwrap_or_default()
     }
 
+    /// What routers opened for this node.
+    pub(crate) fn mapped(&self) -> Vec<Value> {
+        let word = |transport| match transport {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+        };
+        let state = self.state();
+        let of = |(router, transport, external): &(SocketAddr, Transport, SocketAddr)| json!({ "router": router.ip(), "transport": word(*transport), "external": external });
+        state.mapped.iter().map(of).collect()
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         self.state().ready
     }
@@ -210,6 +223,14 @@ impl Hub {
             | Event::Disconnected { peer, .. }
             | Event::Attempt { peer, .. }
             | Event::NextAttempt { peer, .. } => state.links.entry(*peer).or_default().note(&event),
+            Event::PortMapped { router, transport, external, up } => {
+                let one = (*router, *transport, *external);
+                if *up {
+                    state.mapped.insert(one);
+                } else {
+                    state.mapped.remove(&one);
+                }
+            }
             Event::Queued { .. }
             | Event::SendFailed { .. }
             | Event::Delivered { .. }

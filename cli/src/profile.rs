@@ -32,6 +32,9 @@ pub(crate) struct Settings {
     /// Speak over UDP as well as over TCP.
     #[serde(default = "yes")]
     pub(crate) udp: bool,
+    /// Ask the router to open a port, while this node listens.
+    #[serde(default = "yes")]
+    pub(crate) mapping: bool,
     /// Relay packets for others.
     #[serde(default)]
     pub(crate) relay: bool,
@@ -46,7 +49,7 @@ const fn yes() -> bool {
 
 impl Settings {
     pub(crate) const fn new(listen: Vec<SocketAddr>) -> Self {
-        Self { v: 1, listen, udp: true, relay: false, relays: Vec::new() }
+        Self { v: 1, listen, udp: true, mapping: true, relay: false, relays: Vec::new() }
     }
 
     pub(crate) fn home_relays(&self) -> Result<Vec<Relay>, Fault> {

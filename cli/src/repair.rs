@@ -45,7 +45,7 @@ pub(crate) fn run(profile: &Profile, json: bool) -> Result<(), Fault> {
 fn look(profile: &Profile) -> Result<(), OpenError> {
     peerlink_storage::check(&profile.store())?;
     let opened = peerlink_storage::open(&profile.store())?;
-    match host::restore(profile, &opened) {
+    match host::restore(profile, &opened, false) {
         Err(host::NotHost::Damaged(error)) => Err(error),
         Err(_) | Ok(_) => Ok(()),
     }

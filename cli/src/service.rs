@@ -552,6 +552,7 @@ impl Service {
             "ready": self.hub.is_ready(),
             "listen": listen,
             "reachable": reachable,
+            "mapped": self.hub.mapped(),
             "relays": self.home_relays().iter().map(|relay| json!({
                 "relay": relay.to_string(),
                 "link": self.hub.link(&relay.peer).json(),

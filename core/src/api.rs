@@ -2,10 +2,11 @@
 
 use crate::bounded::List;
 use crate::ids::{BatchId, CallerId, Epoch, LoadId, MessageRef, Name, PeerId, StreamId};
-use crate::limits::{ADDRESSES, RELAYS};
+use crate::limits::{ADDRESSES, GATEWAYS, RELAYS};
 use crate::record::{Key, KeyBytes, Kind};
 use crate::ticket::{Ticket, TicketSecret};
 use crate::time::{Duration, Instant, WallClock};
+pub use crate::wire::pcp::Transport;
 use crate::wire::peer_record::Relay;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -42,6 +43,17 @@ pub enum Input<'a> {
     WallClock(WallClock),
     /// Where this node can be reached, as far as the machine knows.
     LocalAddresses(List<SocketAddr, ADDRESSES>),
+    /// The gateways in front of this machine that may open ports, as far as the machine knows.
+    Gateways(List<Gateway, GATEWAYS>),
+}
+
+/// A router that may open ports for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gateway {
+    /// Where it takes requests for that.
+    pub router: SocketAddr,
+    /// Where this node is, as that router sees it: a listener's port at the address of the interface that leads there.
+    pub own: SocketAddr,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -384,6 +396,13 @@ pub enum Event {
         relay: PeerId,
         remote: SocketAddr,
         path: PathKind,
+        up: bool,
+    },
+    /// A router opened a port for this node, or it is not open any more.
+    PortMapped {
+        router: SocketAddr,
+        transport: Transport,
+        external: SocketAddr,
         up: bool,
     },
     /// The packets of a session go another way now.

@@ -40,6 +40,8 @@ pub(crate) enum Timer {
     Expiry,
     /// The next dial to a relay, or the end of its use.
     Relay(PeerId),
+    /// Something is to be asked of a gateway, or a port is not open any more.
+    Gateway,
 }
 
 /// What an outbox asks for.

@@ -64,6 +64,7 @@ mod session;
 mod contacts;
 mod erase;
 mod expire;
+mod gateways;
 mod links;
 mod outgoing;
 mod peers;

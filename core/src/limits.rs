@@ -147,6 +147,26 @@ pub const HANDSHAKE_RETRY: Duration = Duration::from_millis(350);
 
 // --- servers and gateways ------------------------------------------------------------------------------------------
 
+/// Gateways that are asked to open ports: one for each family of addresses.
+pub const GATEWAYS: usize = 2;
+/// Ports that they open: each may open one for either transport.
+pub const MAPPED: usize = 2 * GATEWAYS;
+/// How long a port is asked for (RFC 6886, section 3.3). What lives shorter than the least would have to be asked for without
+/// end, and nothing is believed to live longer than the most.
+pub const MAPPING_LIFETIME: Duration = Duration::from_secs(7200);
+pub const MAPPING_LIFETIME_MIN: Duration = Duration::from_secs(60);
+pub const MAPPING_LIFETIME_MAX: Duration = Duration::from_secs(24 * 3600);
+/// A gateway that refuses is asked again after the time that it says, between these; one that is silent after the longer.
+pub const MAPPING_AGAIN_MIN: Duration = Duration::from_secs(60);
+pub const MAPPING_AGAIN: Duration = Duration::from_secs(1800);
+/// The first wait for an answer, doubling to the most, and how often it is asked: in PCP (RFC 6887, section 8.1.1), less
+/// often while nothing shows that the gateway speaks it, and in NAT-PMP (RFC 6886, section 3.1).
+pub const PCP_WAIT: Duration = Duration::from_secs(3);
+pub const MAPPING_WAIT_MAX: Duration = Duration::from_secs(1024);
+pub const PCP_TRIES: u32 = 2;
+pub const PCP_TRIES_SPOKEN: u32 = 8;
+pub const NATPMP_WAIT: Duration = Duration::from_millis(250);
+pub const NATPMP_TRIES: u32 = 9;
 /// Attributes of a STUN request that are named as not understood.
 pub const STUN_UNKNOWN: usize = 8;
 
@@ -279,6 +299,11 @@ const _: () = {
         SETTLED_PACKETS + PROBE_PACKETS + (PROBES as usize) < SENT_PACKETS,
         "what is only remembered does not keep packets from being sent"
     );
+    assert!(MAPPED < ADDRESSES, "what gateways open leaves room in a record");
+    assert!(MAPPING_LIFETIME_MIN.as_secs() < MAPPING_LIFETIME.as_secs());
+    assert!(MAPPING_LIFETIME.as_secs() <= MAPPING_LIFETIME_MAX.as_secs());
+    assert!(MAPPING_AGAIN_MIN.as_secs() <= MAPPING_AGAIN.as_secs());
+    assert!(PCP_TRIES <= PCP_TRIES_SPOKEN, "who answered once is waited for longer");
     assert!(FORWARDED * PACKET_BYTES < FORWARDED_BYTES, "one sender does not fill what may wait");
     assert!(PACKET_THRESHOLD <= PACKET_THRESHOLD_MAX);
     assert!(CANDIDATES < WAYS, "what is tried leaves room for what works");

@@ -5,6 +5,7 @@ use crate::api::{
     SessionEnd, Stats, StreamEnd,
 };
 use crate::cx::{Cx, Promise, Timer};
+use crate::gateways::Gateways;
 use crate::ids::{LoadId, PeerId, StreamId};
 use crate::links::{Links, Read, Role};
 use crate::path::channel::Place;
@@ -30,6 +31,8 @@ pub struct Config {
     pub datagrams_first: bool,
     /// Whether this node relays packets for others.
     pub relay: bool,
+    /// Whether routers are asked to open ports for this node.
+    pub mapping: bool,
     #[cfg(peerlink_planted)]
     pub planted: Option<crate::planted::Planted>,
 }
@@ -41,6 +44,7 @@ impl Default for Config {
             datagrams: false,
             datagrams_first: false,
             relay: false,
+            mapping: false,
             #[cfg(peerlink_planted)]
             planted: None,
         }
@@ -105,6 +109,7 @@ pub struct Node {
     links: Links,
     vias: Vias,
     relaying: Relaying,
+    gateways: Gateways,
     peers: Peers,
     own: Own,
     record: Vec<u8>,
@@ -113,7 +118,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub(crate) fn start(mut cx: Cx, peers: Peers, own: Own, relay: bool) -> Self {
+    pub(crate) fn start(mut cx: Cx, peers: Peers, own: Own, config: &Config) -> Self {
         let mut key_rng = cx.rng.fork();
         #[allow(unused_mut, reason = "a planted bug is set only in builds that have them")]
         let mut keys = Keys::new(&cx.identity, cx.network, cx.epoch, cx.start, &mut key_rng);
@@ -128,7 +133,8 @@ impl Node {
             cx,
             links: Links::new(keys),
             vias: Vias::new(),
-            relaying: Relaying::new(relay),
+            relaying: Relaying::new(config.relay),
+            gateways: Gateways::new(config.mapping && config.datagrams),
             peers,
             own,
             record: Vec::new(),
@@ -170,6 +176,10 @@ impl Node {
                 };
                 self.over(stream, AttemptOutcome::HandshakeFailed, end, false);
             }
+            Input::Datagram { remote, bytes } if self.gateways.has(&remote) => {
+                self.gateways.answer(&mut self.cx, remote, bytes);
+                self.map_ports();
+            }
             Input::Datagram { remote, bytes } if is_stun(bytes) && self.cx.datagrams => {
                 self.relaying.stun(&mut self.cx, remote, bytes);
             }
@@ -191,6 +201,10 @@ impl Node {
                     self.peers.probe_all(&mut self.cx, &mut self.links);
                 }
             }
+            Input::Gateways(gateways) => {
+                self.gateways.set(&mut self.cx, &gateways);
+                self.map_ports();
+            }
         }
         if core::mem::take(&mut self.cx.rolled_back) {
             self.new_epoch();
@@ -207,6 +221,17 @@ impl Node {
         self.own.leap(&mut self.cx);
         self.links.new_epoch(self.cx.epoch);
         self.peers.new_epoch(&mut self.cx);
+    }
+
+    /// Asks gateways what is to be asked, and tells others where they let them in.
+    fn map_ports(&mut self) {
+        if !self.peers.ready || self.cx.failed {
+            return;
+        }
+        if let Some(mapped) = self.gateways.work(&mut self.cx) {
+            self.own.mapped(&mut self.cx, mapped);
+            self.peers.tell_candidates(&mut self.cx, &mut self.links);
+        }
     }
 
     /// A request.
@@ -229,6 +254,7 @@ impl Node {
             Command::Shutdown => {
                 self.vias.shutdown(&mut self.cx, &mut self.links);
                 self.relaying.shutdown(&mut self.cx, &mut self.links);
+                self.gateways.shutdown(&mut self.cx);
             }
             _ => {}
         }
@@ -460,6 +486,7 @@ impl Node {
                 Timer::Retry(peer) => self.peers.retry_due(&mut self.cx, peer),
                 Timer::Overlap(peer) => self.peers.overlap_over(&mut self.cx, &mut self.links, peer),
                 Timer::Relay(id) => self.vias.due(&mut self.cx, &mut self.links, id),
+                Timer::Gateway => self.map_ports(),
                 Timer::Record => self.own.renew(&mut self.cx, true),
                 Timer::Expiry => self.peers.expiry_due(&mut self.cx),
                 Timer::Shutdown => {
@@ -522,6 +549,7 @@ impl Node {
                     self.cx.event(Event::Ready);
                     self.peers.all_reach(&mut self.cx, &mut self.links);
                     self.vias.all_reach(&mut self.cx, &mut self.links);
+                    self.map_ports();
                     self.peers.go_on(&mut self.cx);
                     self.read_on();
                 }

@@ -2,7 +2,7 @@
 
 use crate::bounded::List;
 use crate::cx::{Cx, Promise, Timer};
-use crate::limits::{ADDRESSES, CANDIDATES, RECORD_LEAP, RECORD_LIFETIME, RELAYS};
+use crate::limits::{ADDRESSES, CANDIDATES, MAPPED, RECORD_LEAP, RECORD_LIFETIME, RELAYS};
 use crate::path::dial::places;
 use crate::record::{Key, Profile, Record as _};
 use crate::time::WallClock;
@@ -19,6 +19,8 @@ pub(crate) struct Own {
     relays_said: bool,
     /// From where relays see our packets come.
     observed: List<SocketAddr, RELAYS>,
+    /// Where gateways let others in.
+    mapped: List<SocketAddr, MAPPED>,
     /// The peer record that may be shown, and the one that is not durable yet.
     record: Option<Bytes>,
     unsaved: Option<Bytes>,
@@ -32,6 +34,7 @@ impl Own {
             relays: List::new(),
             relays_said: true,
             observed: List::new(),
+            mapped: List::new(),
             record: None,
             unsaved: None,
         }
@@ -60,6 +63,12 @@ impl Own {
         self.renew(cx, false);
     }
 
+    /// Gateways let others in there, and nowhere else.
+    pub(crate) fn mapped(&mut self, cx: &mut Cx, mapped: List<SocketAddr, MAPPED>) {
+        self.mapped = mapped;
+        self.renew(cx, false);
+    }
+
     /// A relay sees our packets come from there. `false`: that was known.
     pub(crate) fn observed(&mut self, address: SocketAddr) -> bool {
         if self.observed.contains(&address) {
@@ -75,7 +84,8 @@ impl Own {
     /// Where a peer may reach this node by datagrams.
     pub(crate) fn candidates(&self) -> List<SocketAddr, CANDIDATES> {
         let mut all: List<SocketAddr, CANDIDATES> = List::new();
-        for address in self.observed.iter().chain(self.profile.advertised.iter()).chain(self.local.iter()) {
+        let said = self.profile.advertised.iter().chain(self.mapped.iter()).chain(self.local.iter());
+        for address in self.observed.iter().chain(said) {
             if !all.contains(address) {
                 let _as_many_as_fit = all.push(*address);
             }
@@ -98,7 +108,8 @@ impl Own {
     /// Signs a new peer record if what it says changed, or `always`. It is shown once its number is durable, because
     /// among records only the number decides.
     pub(crate) fn renew(&mut self, cx: &mut Cx, always: bool) {
-        let all = self.profile.advertised.iter().chain(self.local.iter()).copied();
+        let said = self.profile.advertised.iter().chain(self.mapped.iter());
+        let all = said.chain(self.local.iter()).copied();
         let mut addresses: List<SocketAddr, ADDRESSES> = List::new();
         for address in all {
             if !addresses.contains(&address) && addresses.push(address).is_err() {

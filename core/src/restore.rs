@@ -110,12 +110,12 @@ impl Restore {
         cx.counters = self.counters;
         cx.next_conversation = self.conversations.keys().next_back().map_or(1, |no| no.0 + 1);
         cx.next_feed = self.feeds.keys().next_back().map_or(1, |no| no.0 + 1);
-        let relay = self.config.relay;
+        let config = self.config.clone();
         let mut peers = Peers::new();
         peers.invites = core::mem::take(&mut self.invites);
         peers.expiries.look = !planted!(cx, ExpiryForgotten);
         self.peers(&mut cx, &mut peers)?;
-        Ok(Node::start(cx, peers, Own::new(profile), relay))
+        Ok(Node::start(cx, peers, Own::new(profile), &config))
     }
 
     fn peers(mut self, cx: &mut Cx, peers: &mut Peers) -> Result<(), CorruptRecord> {

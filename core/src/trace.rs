@@ -17,8 +17,8 @@
 //! trace like the profile it was taken from.
 
 use crate::api::{
-    Answer, AttemptOutcome, Batch, Command, ContactChange, DialFailure, Event, Expire, Input, KeyRange,
-    Output, Page, PathKind, Refusal, Rejection, SessionEnd, StreamEnd, TicketRefusal,
+    Answer, AttemptOutcome, Batch, Command, ContactChange, DialFailure, Event, Expire, Gateway, Input,
+    KeyRange, Output, Page, PathKind, Refusal, Rejection, SessionEnd, StreamEnd, TicketRefusal, Transport,
 };
 use crate::record::Kind;
 use crate::ticket::Ticket;
@@ -310,6 +310,7 @@ lines!(Input<'a> {
     "loaded" = Loaded { load, answer },
     "wall_clock" = WallClock(now),
     "local_addresses" = LocalAddresses(addresses),
+    "gateways" = Gateways(gateways),
 });
 
 lines!(Command {
@@ -364,6 +365,7 @@ lines!(Event {
     "profile_changed" = ProfileChanged,
     "connected" = Connected { peer, remote, path, initiator },
     "relay_changed" = RelayChanged { relay, remote, path, up },
+    "port_mapped" = PortMapped { router, transport, external, up },
     "path_changed" = PathChanged { peer, remote, path },
     "disconnected" = Disconnected { peer, why },
     "attempt" = Attempt { peer, remote, path, outcome },
@@ -421,6 +423,7 @@ words!(SessionEnd {
     "local" = Local,
     "misbehaved" = Misbehaved,
 });
+words!(Transport { "udp" = Udp, "tcp" = Tcp, });
 words!(PathKind { "stream" = Stream, "datagram" = Datagram, "relayed" = Relayed, });
 words!(AttemptOutcome {
     "connected" = Connected,
@@ -440,6 +443,7 @@ words!(Rejection {
 });
 words!(Kind { "text" = Text, "tombstone" = Tombstone, "cancel" = Cancel, "read" = Read, });
 
+parts!(Gateway { router, own });
 parts!(Page { complete, records });
 parts!(Batch { id, writes });
 parts!(KeyRange { first, last, max_bytes });

@@ -1,8 +1,10 @@
-//! Where this machine can be reached: its interfaces' addresses with the listeners' ports.
+//! Where this machine can be reached: its interfaces' addresses with the listeners' ports; and the routers that may open
+//! ports for it.
 
 use crate::limits::{ADDRESSES_RECHECK, ADDRESSES_STALE};
+use peerlink_core::api::{Gateway, Input};
 use peerlink_core::bounded::List;
-use peerlink_core::limits::ADDRESSES;
+use peerlink_core::limits::{ADDRESSES, GATEWAYS};
 use peerlink_core::time::Instant;
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,33 +13,41 @@ use std::net::{IpAddr, SocketAddr};
 pub(crate) struct Addresses {
     listeners: Vec<SocketAddr>,
     told: Option<List<SocketAddr, ADDRESSES>>,
+    gateways: List<Gateway, GATEWAYS>,
     looked: Instant,
 }
 
 impl Addresses {
     pub(crate) fn new(listeners: Vec<SocketAddr>) -> Self {
-        Self { listeners, told: None, looked: Instant::ZERO }
+        Self { listeners, told: None, gateways: List::new(), looked: Instant::ZERO }
     }
 
-    /// Looks at the interfaces if that is due, sooner with a `reason`: what to tell, if it changed.
-    pub(crate) fn look(&mut self, now: Instant, reason: bool) -> Option<List<SocketAddr, ADDRESSES>> {
+    /// Looks at interfaces and routes if that is due, sooner with a `reason`: what to tell, if it changed.
+    pub(crate) fn look(&mut self, now: Instant, reason: bool) -> Vec<Input<'static>> {
         let after = if reason { ADDRESSES_RECHECK } else { ADDRESSES_STALE };
         if self.told.is_some() && now.saturating_since(self.looked) < after {
-            return None;
+            return Vec::new();
         }
         self.looked = now;
-        let interfaces: Vec<IpAddr> = match if_addrs::get_if_addrs() {
-            Ok(found) => found.iter().map(if_addrs::Interface::ip).collect(),
+        let interfaces = match if_addrs::get_if_addrs() {
+            Ok(found) => found,
             // Not known is not "none": keep what was told.
-            Err(_) if self.told.is_some() => return None,
+            Err(_) if self.told.is_some() => return Vec::new(),
             Err(_) => Vec::new(),
         };
-        let found = reachable(&self.listeners, &interfaces);
-        if self.told.as_ref() == Some(&found) {
-            return None;
+        let mut facts = Vec::new();
+        let own: Vec<IpAddr> = interfaces.iter().map(if_addrs::Interface::ip).collect();
+        let found = reachable(&self.listeners, &own);
+        if self.told.as_ref() != Some(&found) {
+            self.told = Some(found.clone());
+            facts.push(Input::LocalAddresses(found));
         }
-        self.told = Some(found.clone());
-        Some(found)
+        let gateways = crate::gateways::find(&crate::gateways::routes(), &interfaces, &self.listeners);
+        if self.gateways != gateways {
+            self.gateways = gateways.clone();
+            facts.push(Input::Gateways(gateways));
+        }
+        facts
     }
 }
 
@@ -143,7 +153,7 @@ mod tests {
     #[test]
     fn only_a_change_is_told() {
         let mut addresses = Addresses::new(vec!["127.0.0.1:7".parse().unwrap()]);
-        assert!(addresses.look(Instant::ZERO, false).is_some());
-        assert!(addresses.look(Instant::ZERO + ADDRESSES_STALE, true).is_none());
+        assert_eq!(addresses.look(Instant::ZERO, false).len(), 1);
+        assert_eq!(addresses.look(Instant::ZERO + ADDRESSES_STALE, true), []);
     }
 }

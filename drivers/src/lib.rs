@@ -23,6 +23,7 @@ mod addresses;
 mod bell;
 pub mod clock;
 mod disk;
+mod gateways;
 mod handle;
 pub mod limits;
 mod machine;

@@ -283,22 +283,7 @@ impl World {
         }
         let person = &mut self.people[index];
         match event {
-            Event::Queued { caller, message, .. } => {
-                let Some(draft) = person.drafts.get_mut(&caller) else {
-                    return self.fail(Check::ExactlyOnce, "a message was queued that nobody wrote");
-                };
-                if let State::Queued(before) = draft.state
-                    && before != message
-                    && !self.oracle.has_new_names()
-                {
-                    return self.fail(
-                        Check::ExactlyOnce,
-                        format!("message {caller} is {before}, and now {message}"),
-                    );
-                }
-                draft.state = State::Queued(message);
-                draft.asking = draft.asking.saturating_sub(1);
-            }
+            Event::Queued { caller, message, .. } => self.queued(index, caller, message),
             Event::SecondCopy { .. } => person.knows_of_twin = true,
             Event::Reissued { old, new, .. } => {
                 for draft in person.drafts.values_mut().filter(|draft| draft.state == State::Queued(old)) {
@@ -373,6 +358,7 @@ impl World {
             | Event::ProfileChanged
             | Event::PathChanged { .. }
             | Event::RelayChanged { .. }
+            | Event::PortMapped { .. }
             | Event::Attempt { .. }
             | Event::NextAttempt { .. }
             | Event::Rejected { .. }
@@ -396,6 +382,22 @@ impl World {
             }
             Event::Misbehaved { .. } => {}
         }
+    }
+
+    /// What a person wrote is on disk, under a name that stays.
+    fn queued(&mut self, index: usize, caller: CallerId, message: MessageRef) {
+        let Some(draft) = self.people[index].drafts.get_mut(&caller) else {
+            return self.fail(Check::ExactlyOnce, "a message was queued that nobody wrote");
+        };
+        if let State::Queued(before) = draft.state
+            && before != message
+            && !self.oracle.has_new_names()
+        {
+            let what = format!("message {caller} is {before}, and now {message}");
+            return self.fail(Check::ExactlyOnce, what);
+        }
+        draft.state = State::Queued(message);
+        draft.asking = draft.asking.saturating_sub(1);
     }
 
     /// A session ended. For bytes that were not as they should be only where somebody may have touched them.

@@ -181,6 +181,7 @@ impl Met {
             | Event::Connected { .. }
             | Event::PathChanged { .. }
             | Event::RelayChanged { .. }
+            | Event::PortMapped { .. }
             | Event::NextAttempt { .. }
             | Event::StoreFailed => return,
         };

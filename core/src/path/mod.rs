@@ -2,3 +2,4 @@
 
 pub(crate) mod channel;
 pub(crate) mod dial;
+pub(crate) mod mapping;

@@ -130,8 +130,8 @@ impl<M: Machine> Loop<M> {
     }
 
     fn look_at_addresses(&mut self, now: Instant, reason: bool) {
-        if let Some(found) = self.addresses.look(now, reason) {
-            self.shell.fact(now, Input::LocalAddresses(found));
+        for fact in self.addresses.look(now, reason) {
+            self.shell.fact(now, fact);
         }
     }
 

@@ -562,6 +562,7 @@ impl Oracle {
             | Event::Connected { .. }
             | Event::PathChanged { .. }
             | Event::RelayChanged { .. }
+            | Event::PortMapped { .. }
             | Event::Disconnected { .. }
             | Event::Attempt { .. }
             | Event::NextAttempt { .. }

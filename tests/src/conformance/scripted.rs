@@ -2,7 +2,7 @@
 
 use super::FAILSAFE;
 use peerlink_core::api::{
-    Answer, Command, DialFailure, Event, Input, Output, Refusal, Refused, Stats, StreamEnd,
+    Answer, Command, DialFailure, Event, Gateway, Input, Output, Refusal, Refused, Stats, StreamEnd,
 };
 use peerlink_core::ids::{BatchId, LoadId, StreamId};
 use peerlink_core::time::Instant;
@@ -28,6 +28,7 @@ pub enum Fact {
     Datagram(SocketAddr, Vec<u8>),
     Wall,
     Addresses(Vec<SocketAddr>),
+    Gateways(Vec<Gateway>),
 }
 
 #[derive(Debug, Default)]
@@ -231,6 +232,7 @@ impl Machine for Scripted {
             Input::Loaded { load, answer } => Fact::Loaded(load, answer),
             Input::Datagram { remote, bytes } => Fact::Datagram(remote, bytes.to_vec()),
             Input::WallClock(_) => Fact::Wall,
+            Input::Gateways(gateways) => Fact::Gateways(gateways.to_vec()),
             Input::LocalAddresses(addresses) => Fact::Addresses(addresses.to_vec()),
         };
         state.facts.push(fact);

@@ -88,6 +88,11 @@ pub(crate) fn command(program: &str, args: &str) {
     run(program, &args.split(' ').collect::<Vec<_>>(), "").unwrap();
 }
 
+/// More rules, in the network of this thread.
+pub(crate) fn rules(text: &str) {
+    run("nft", &["-f", "-"], text).unwrap();
+}
+
 /// Does something in the network of this namespace. What is opened or started there stays there.
 pub(crate) fn within<T: Send>(space: &str, work: impl FnOnce() -> T + Send) -> T {
     let space = File::open(Path::new("/run/netns").join(space)).unwrap();

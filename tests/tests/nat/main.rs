@@ -16,5 +16,6 @@ mod openers;
 #[path = "../faults/people.rs"]
 #[allow(dead_code, reason = "shared with the tests of real faults, which use more of it")]
 mod people;
+mod ports;
 mod rules;
 mod vantage;

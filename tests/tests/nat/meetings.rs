@@ -47,7 +47,7 @@ const SETTLED: Duration = Duration::from_secs(4);
 
 /// On which way the packets of a session go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Going {
+pub(crate) enum Going {
     /// Straight to the other, over either.
     Straight,
     Udp,
@@ -77,19 +77,19 @@ impl Going {
 
 /// A host of a site, and the port that its person uses.
 #[derive(Clone, Copy)]
-struct Seat<'a> {
-    site: &'a Site,
-    host: usize,
-    port: u16,
+pub(crate) struct Seat<'a> {
+    pub(crate) site: &'a Site,
+    pub(crate) host: usize,
+    pub(crate) port: u16,
 }
 
 /// Two who are to meet; the second is invited by the first.
-struct Meeting<'a> {
-    name: String,
-    seats: [Seat<'a>; 2],
+pub(crate) struct Meeting<'a> {
+    pub(crate) name: String,
+    pub(crate) seats: [Seat<'a>; 2],
     /// From where each is seen by the other, if not through the relay.
-    seen: [IpAddr; 2],
-    going: Going,
+    pub(crate) seen: [IpAddr; 2],
+    pub(crate) going: Going,
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn inside() {
 }
 
 /// A relay that everybody reaches, and how everybody names it.
-fn relay(dir: &Path) -> (String, Process) {
+pub(crate) fn relay(dir: &Path) -> (String, Process) {
     let relay = Person { name: "relay", dir: dir.join("relay"), promised: Vec::new() };
     let listen = RELAY.to_string();
     let run = || {
@@ -186,12 +186,12 @@ fn meetings<'a>(sites: &'a [[Site; 2]], beside: &'a [Site]) -> Vec<Meeting<'a>> 
 }
 
 /// What a site without public addresses is seen as.
-fn outside(number: usize) -> IpAddr {
+pub(crate) fn outside(number: usize) -> IpAddr {
     format!("5.5.{number}.2").parse().unwrap()
 }
 
 impl Seat<'_> {
-    fn person(&self, name: &'static str, dir: &Path, relay: Option<&str>) -> Person {
+    pub(crate) fn person(&self, name: &'static str, dir: &Path, relay: Option<&str>) -> Person {
         let person = Person { name, dir: dir.join(name), promised: Vec::new() };
         let listen = SocketAddr::new(self.site.v4[self.host], self.port).to_string();
         within(&self.site.hosts[self.host], || {
@@ -203,7 +203,7 @@ impl Seat<'_> {
         person
     }
 
-    fn up(&self, person: &Person) -> Process {
+    pub(crate) fn up(&self, person: &Person) -> Process {
         within(&self.site.hosts[self.host], || person.up())
     }
 
@@ -233,7 +233,7 @@ impl Meeting<'_> {
         [0, 1].map(|at| self.seats[at].up_with_relay(&persons[at]))
     }
 
-    fn meet(&self, dir: &Path, relay: Option<&str>) -> Result<(), String> {
+    pub(crate) fn meet(&self, dir: &Path, relay: Option<&str>) -> Result<(), String> {
         let mut persons = self.persons(dir, relay);
         let running = self.up(&persons);
         introduce(&persons);

@@ -44,7 +44,7 @@ const FLOORS: [(&[&str], Neighbours); 6] = [
     (&["session", "outbox", "inbox", "giveback", "path", "mailbox", "depot", "directory"], Neighbours::Never),
     // Tables: each routes between machines and may lean on the tables before it.
     (
-        &["profile", "links", "via", "relay", "outgoing", "peers", "erase", "expire", "contacts"],
+        &["profile", "gateways", "links", "via", "relay", "outgoing", "peers", "erase", "expire", "contacts"],
         Neighbours::Ordered,
     ),
     // The node.
