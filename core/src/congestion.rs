@@ -17,11 +17,20 @@ pub(crate) struct NewReno {
     credit: u64,
     /// When the window was last halved: losses of what was sent before are of the same event.
     recovery: Option<Instant>,
+    /// Window and threshold before that, and the losses of the event that are not known to be none.
+    before: Option<(u64, u64, u32)>,
 }
 
 impl NewReno {
     pub(crate) const fn new() -> Self {
-        Self { window: INITIAL_WINDOW_BYTES, threshold: u64::MAX, in_flight: 0, credit: 0, recovery: None }
+        Self {
+            window: INITIAL_WINDOW_BYTES,
+            threshold: u64::MAX,
+            in_flight: 0,
+            credit: 0,
+            recovery: None,
+            before: None,
+        }
     }
 
     pub(crate) const fn window(&self) -> u64 {
@@ -67,20 +76,41 @@ impl NewReno {
         self.window = self.window.min(MAXIMUM_WINDOW_BYTES);
     }
 
-    /// A packet that was sent then is lost. True if that began a recovery period.
-    pub(crate) fn congested(&mut self, now: Instant, sent_at: Instant) -> bool {
+    /// So many packets are lost, the last of which was sent then. True if that began a recovery period.
+    pub(crate) fn congested(&mut self, now: Instant, sent_at: Instant, lost: u32) -> bool {
         if self.in_recovery(sent_at) {
+            if let Some((_, _, losses)) = &mut self.before {
+                *losses = losses.saturating_add(lost);
+            }
             return false;
         }
         self.recovery = Some(now);
+        self.before = Some((self.window, self.threshold, lost));
         self.threshold = self.window / 2;
         self.window = self.threshold.max(MINIMUM_WINDOW_BYTES);
         self.credit = 0;
         true
     }
 
+    /// A packet that was taken for lost then had only been overtaken. If that is so of all losses for which the window was
+    /// halved, there was no congestion, and it is what it was (as in RFC 9438, section 4.9.2): a path that only reorders
+    /// would have the smallest window for ever.
+    pub(crate) fn spurious(&mut self, lost_at: Instant) {
+        let Some((window, threshold, losses)) = self.before.as_mut() else { return };
+        if self.recovery.is_none_or(|since| lost_at < since) {
+            return;
+        }
+        *losses = losses.saturating_sub(1);
+        if *losses == 0 {
+            self.window = self.window.max(*window);
+            self.threshold = self.threshold.max(*threshold);
+            (self.recovery, self.before) = (None, None);
+        }
+    }
+
     /// Everything was lost for so long that the path must be learnt anew (section 7.6.2).
     pub(crate) const fn collapsed(&mut self) {
+        self.before = None;
         self.window = MINIMUM_WINDOW_BYTES;
         self.recovery = None;
         self.credit = 0;
@@ -147,21 +177,21 @@ mod tests {
         reno.grow(12_000);
         assert_eq!(reno.window(), 24_000);
 
-        assert!(reno.congested(ms(50), ms(10)));
+        assert!(reno.congested(ms(50), ms(10), 1));
         assert_eq!(reno.window(), 12_000);
         // The rest of the same flight: the same event.
-        assert!(!reno.congested(ms(51), ms(50)));
+        assert!(!reno.congested(ms(51), ms(50), 1));
         assert!(reno.in_recovery(ms(50)) && !reno.in_recovery(ms(51)));
         assert_eq!(reno.window(), 12_000);
         // What was sent after the window was halved, and lost, is another one.
-        assert!(reno.congested(ms(99), ms(51)));
+        assert!(reno.congested(ms(99), ms(51), 1));
         assert_eq!(reno.window(), 6_000);
     }
 
     #[test]
     fn congestion_avoidance_adds_a_packet_for_each_window() {
         let mut reno = NewReno::new();
-        assert!(reno.congested(ms(1), ms(0)));
+        assert!(reno.congested(ms(1), ms(0), 1));
         assert_eq!(reno.window(), 6_000);
         for _ in 0..4 {
             reno.grow(PACKET);
@@ -172,10 +202,27 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_was_halved_for_nothing_is_what_it_was() {
+        let mut reno = NewReno::new();
+        reno.grow(12_000);
+        assert!(reno.congested(ms(50), ms(10), 1));
+        assert!(!reno.congested(ms(60), ms(20), 1));
+        reno.spurious(ms(50));
+        assert_eq!(reno.window(), 12_000, "one of the two may be real");
+        reno.spurious(ms(60));
+        assert_eq!((reno.window(), reno.threshold), (24_000, u64::MAX));
+        assert!(!reno.in_recovery(ms(10)));
+        // What was lost in an earlier event says nothing of this one.
+        assert!(reno.congested(ms(70), ms(65), 1));
+        reno.spurious(ms(60));
+        assert_eq!(reno.window(), 12_000);
+    }
+
+    #[test]
     fn the_window_has_a_floor_and_a_ceiling() {
         let mut reno = NewReno::new();
         for round in 1..20 {
-            reno.congested(ms(round), ms(round));
+            reno.congested(ms(round), ms(round), 1);
         }
         assert_eq!(reno.window(), MINIMUM_WINDOW_BYTES);
         reno.collapsed();
@@ -192,7 +239,7 @@ mod tests {
     fn a_collapsed_path_starts_slowly_up_to_the_old_threshold() {
         let mut reno = NewReno::new();
         reno.grow(36_000);
-        assert!(reno.congested(ms(9), ms(5)));
+        assert!(reno.congested(ms(9), ms(5), 1));
         reno.collapsed();
         assert_eq!((reno.window(), reno.threshold), (2_400, 24_000));
         reno.grow(2_400);

@@ -103,7 +103,7 @@ pub const TIMER_GRANULARITY: Duration = Duration::from_millis(1);
 /// Packets acknowledged beyond one that is therefore lost (RFC 9002, section 6.1.1); how far this rises on a path that
 /// was seen to reorder more.
 pub const PACKET_THRESHOLD: u64 = 3;
-pub const PACKET_THRESHOLD_MAX: u64 = 32;
+pub const PACKET_THRESHOLD_MAX: u64 = 512;
 /// Probes of one timeout (RFC 9002, section 6.2.4).
 pub const PROBES: u8 = 2;
 /// Bytes in flight at the start of a path, at least, and at most (RFC 9002, section 7.2).

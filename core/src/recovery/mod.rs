@@ -12,8 +12,9 @@
 //! deadline() is due:     timeout(now, fate); if it wants a probe, send one or two packets, whatever they hold
 //! ```
 //!
-//! A loss that turns out to be none costs a second sending and nothing else: the late acknowledgement is recognised, and
-//! if the path reorders, more reordering is waited for from then on (section 6.1.1 leaves that open).
+//! A loss that turns out to be none costs a second sending and nothing else: the late acknowledgement is recognised, the
+//! window is what it was, and if the path reorders, more reordering is waited for from then on (sections 6.1.1 and 6.1.2
+//! leave that open), in packets and in time.
 //!
 //! A new path begins anew ([`Recovery::change_path`], RFC 9000, section 9.4): what was sent on the old one is still
 //! awaited for a round trip of the old one, but counts neither for the round trip nor for the congestion of the new.
@@ -97,6 +98,8 @@ pub(crate) struct Recovery<T> {
     /// Probes that may leave without regard to the window.
     probes: u8,
     packet_threshold: u64,
+    /// How long the acknowledgement took of what was taken for lost before it came.
+    latest: Duration,
     /// Losses that were none.
     spurious: u64,
     path: u32,
@@ -124,6 +127,7 @@ impl<T> Recovery<T> {
             probe_count: 0,
             probes: 0,
             packet_threshold: PACKET_THRESHOLD,
+            latest: Duration::ZERO,
             spurious: 0,
             path: 0,
             earlier_delay: Duration::ZERO,
@@ -253,7 +257,7 @@ impl<T> Recovery<T> {
         }
         let mut new = Newly::default();
         for range in ranges {
-            self.take(&range, largest, &mut new, &mut fate);
+            self.take(now, &range, largest, &mut new, &mut fate);
         }
         if let (Some(sent_at), true) = (new.largest_at, new.asked) {
             self.rtt.sample(now.saturating_since(sent_at), delay);
@@ -275,6 +279,7 @@ impl<T> Recovery<T> {
     /// Notes that the packets of one range came.
     fn take(
         &mut self,
+        now: Instant,
         range: &RangeInclusive<u64>,
         largest: u64,
         new: &mut Newly,
@@ -289,11 +294,13 @@ impl<T> Recovery<T> {
             let here = packet.path == self.path;
             match core::mem::replace(&mut packet.state, State::Acked) {
                 State::Acked => continue,
-                State::Lost(_) => {
+                State::Lost(since) => {
                     self.spurious = self.spurious.saturating_add(1);
                     if here {
                         let seen = (largest - packet.number).saturating_add(1).min(PACKET_THRESHOLD_MAX);
                         self.packet_threshold = self.packet_threshold.max(seen);
+                        self.latest = self.latest.max(now.saturating_since(packet.at));
+                        self.congestion.spurious(since);
                     }
                     continue;
                 }
@@ -324,8 +331,9 @@ impl<T> Recovery<T> {
     fn detect(&mut self, now: Instant, fate: &mut impl FnMut(Fate, T)) -> bool {
         self.loss_at = None;
         let Some(largest) = self.largest_acked else { return false };
-        let delay = self.rtt.loss_delay();
-        let mut last_loss = None;
+        // Who waits two round trips for what was overtaken waits long enough (RFC 8985, section 6.2).
+        let delay = self.rtt.loss_delay().max(self.latest.min(self.rtt.smoothed() * 2));
+        let (mut last_loss, mut lost) = (None, 0);
         let mut run = Run::default();
         let mut persistent = false;
         for packet in self.packets.iter_mut().take_while(|packet| packet.number <= largest) {
@@ -340,6 +348,7 @@ impl<T> Recovery<T> {
                     if here {
                         self.congestion.landed(packet.bytes.into());
                         last_loss = Some(packet.at);
+                        lost += 1;
                         let counts = self.persistent_from.is_some_and(|from| packet.at > from);
                         persistent |= counts && run.lost(packet.at) > self.rtt.persistent();
                     }
@@ -367,7 +376,7 @@ impl<T> Recovery<T> {
             }
             run = Run::default();
         }
-        let congested = last_loss.is_some_and(|sent_at| self.congestion.congested(now, sent_at));
+        let congested = last_loss.is_some_and(|sent_at| self.congestion.congested(now, sent_at, lost));
         if persistent && last_loss.is_some() {
             self.congestion.collapsed();
             self.rtt.forget_min();
@@ -458,6 +467,7 @@ impl<T> Recovery<T> {
         self.congestion = NewReno::new();
         self.pacer = Pacer::new(now);
         self.packet_threshold = PACKET_THRESHOLD;
+        self.latest = Duration::ZERO;
         self.in_use = None;
         self.persistent_from = round.map(|_| now);
         self.probe_from = now;

@@ -462,6 +462,18 @@ fn reordering_is_learnt_and_costs_little_after_that() {
 }
 
 #[test]
+fn a_path_that_reorders_much_does_not_keep_the_smallest_window() {
+    // As much jitter as delay: nearly every packet is overtaken by many.
+    let (delay, jitter) = (Duration::from_millis(150), Duration::from_millis(130));
+    for seed in 0..4 {
+        let mut link = Link::new(Way { delay, jitter, queue: 400_000, ..MEGABYTE }, seed);
+        link.units = u64::MAX;
+        link.run(Duration::from_secs(30));
+        assert!(link.goodput() > 500_000, "{}, spurious {}", link.goodput(), link.sender.spurious());
+    }
+}
+
+#[test]
 fn a_path_that_was_dead_for_a_while_is_used_again_at_once() {
     for seconds in [1, 3, 10] {
         let mut link = Link::new(MEGABYTE, 5);
