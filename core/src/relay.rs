@@ -276,7 +276,7 @@ impl Relaying {
             }
             Frame::Pong(nonce) => {
                 if let Some(link) = links.get_mut(stream) {
-                    link.session.got_pong(*nonce, cx.now);
+                    link.forwards_came(*nonce, cx.now);
                 }
             }
             _ => return Err(Malformed("a frame that clients do not send")),
@@ -359,7 +359,11 @@ impl Relaying {
             while let Some(undelivered) = client.undelivered.pop() {
                 Frame::Undelivered(undelivered).encode(&mut record);
             }
-            cx.stats.forwarded += client.fill(&mut record);
+            let forwards = client.fill(&mut record);
+            cx.stats.forwarded += forwards;
+            if forwards > 0 {
+                link.forwarded(cx.now);
+            }
             if !links.write(cx, stream, record) {
                 links.abort(cx, stream);
                 self.over(stream, &who);

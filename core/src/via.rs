@@ -303,7 +303,7 @@ impl Vias {
                 }
                 Ok(Frame::Pong(nonce)) => {
                     if let Some(link) = links.get_mut(stream) {
-                        link.session.got_pong(nonce, cx.now);
+                        link.forwards_came(nonce, cx.now);
                     }
                 }
                 Ok(_) | Err(_) => {
@@ -347,7 +347,7 @@ impl Vias {
             if let Some(wanted) = wanted.filter(|_| changes) {
                 open(&mut record, wanted, &mut via.opened);
             }
-            let mut full = false;
+            let (mut full, mut forwards) = (false, false);
             cx.to_relays.retain(|(to, port, packet)| {
                 full |= record.len() + packet.len() + 64 > PLAINTEXT_BYTES;
                 if *to != stream || full || !via.up {
@@ -355,8 +355,12 @@ impl Vias {
                 }
                 Frame::Forward { to: *port, packet }.encode(&mut record);
                 via.used = cx.now;
+                forwards = true;
                 false
             });
+            if forwards && let Some(link) = links.get_mut(stream) {
+                link.forwarded(cx.now);
+            }
             if !links.write(cx, stream, record) {
                 broken.push(stream);
             }

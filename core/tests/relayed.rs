@@ -5,7 +5,7 @@ mod pair;
 use pair::{ALICE, BOB, Pair, RELAY};
 use peerlink_core::api::{Command, Event, Input, PathKind};
 use peerlink_core::bounded::List;
-use peerlink_core::limits::{KEEPALIVE, LIVENESS_MAX};
+use peerlink_core::limits::{KEEPALIVE, LIVENESS_MAX, LIVENESS_MIN};
 use peerlink_core::time::Duration;
 use peerlink_core::wire::stun::{Message, Request};
 use std::net::SocketAddr;
@@ -237,4 +237,30 @@ fn who_sends_no_datagrams_finds_from_the_relay_to_a_stream() {
     }
     pair.refuse = false;
     pair.drive_until("a stream", |pair| (0..2).all(|side| by(pair, side, PathKind::Stream) > 0));
+}
+
+#[test]
+fn a_stream_to_a_relay_that_swallows_what_is_forwarded_is_left() {
+    let mut pair = Pair::met_through_a_relay(11, |pair| {
+        for side in 0..2 {
+            pair.sides[side].datagrams = false;
+            pair.crash(side);
+            pair.start(side);
+        }
+    });
+    send_all(&mut pair, ALICE, 0, 3);
+    pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 3);
+    let left =
+        |pair: &Pair| pair.count(ALICE, |event| matches!(event, Event::RelayChanged { up: false, .. }));
+    let before = left(&pair);
+    // Nothing was said for a while, and a box on the way forgot the streams.
+    pair.silent = true;
+    send_all(&mut pair, ALICE, 3, 5);
+    let at = pair.now;
+    pair.drive_until("it is noticed", |pair| left(pair) > before);
+    let took = pair.now.saturating_since(at);
+    assert!(took < LIVENESS_MIN * 2 + Duration::from_secs(1), "{took:?}");
+    pair.silent = false;
+    pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 5);
+    assert_eq!(pair.received(BOB), texts(0, 5));
 }

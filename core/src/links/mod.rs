@@ -126,6 +126,20 @@ impl Link {
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.is_some()
     }
+
+    /// Packets of others were handed over. Nothing that is due answers them, and a box on the way may have forgotten the
+    /// stream: so the other end is asked whether they came. Over datagrams their acknowledgements say so.
+    pub(crate) fn forwarded(&mut self, now: Instant) {
+        if matches!(self.carrier, Carried::Stream { .. }) {
+            self.session.offered(now);
+        }
+    }
+
+    /// The other end, a relay or a client of ours, got what came before the ping.
+    pub(crate) fn forwards_came(&mut self, nonce: u64, now: Instant) {
+        self.session.got_pong(nonce, now);
+        self.session.answered(true, now);
+    }
 }
 
 /// What reading from a stream led to.
