@@ -111,7 +111,8 @@ fn apply(
         Touch::Flip => {
             let mut bytes = bytes;
             bytes[below(flight.bytes.len())] ^= 1 << below(8);
-            (Fault::PacketFlipped, vec![(made(bytes, flight.from), 0)])
+            // Something of who sent it came all the same: what the seal does not cover may differ, and it is authentic.
+            (Fault::PacketFlipped, vec![(Flight { by: flight.by, ..made(bytes, flight.from) }, 0)])
         }
         Touch::Cut => {
             let left = below(bytes.len());

@@ -1,8 +1,9 @@
 //! What can be held against a node by who sees nothing of it but its datagrams: where they go, how much before anybody
 //! answered, and how they are numbered.
 //!
-//! An address has answered once something of this run reached who is really there, and something of his came back. Who
-//! only lies about where he is, or says again what others said, never does.
+//! An address has answered once something of this run reached who is really there, and something of his came back: from
+//! there, or on another way, which a relay may be part of (RFC 9000, section 8.2.3: an answer proves the way of the
+//! challenge, whatever way it takes itself). Who only lies about where he is, or says again what others said, never does.
 
 use crate::limits::{CHALLENGE_BYTES, SLACK_RESPONSES, WATCHED};
 use crate::oracle::{Check, Violation};
@@ -26,14 +27,16 @@ pub(crate) const DATA_HEADER: usize = 1 + 4 + 8;
 struct Account {
     came: usize,
     sent: usize,
-    /// Something reached who is there.
-    reached: bool,
+    /// Runs that know that something reached who is there: he, and whoever heard of him since.
+    aware: BTreeSet<Run>,
     answered: bool,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Watch {
     accounts: BTreeMap<(Run, SocketAddr), Account>,
+    /// Those of which somebody is aware, and who did not answer yet.
+    open: BTreeSet<(Run, SocketAddr)>,
     /// By sender and by the name that the receiver gave the session: the last number, and where it went.
     numbers: BTreeMap<(Run, u32), (u64, SocketAddr)>,
     /// Sessions that were responded to and that nobody finished yet, as far as can be seen: when first, where to, and
@@ -133,9 +136,27 @@ impl Watch {
         if let Some(by) = by {
             // There is somebody, as others see him: behind a box, perhaps.
             self.known.insert(from);
-            account.answered |= account.reached;
-            self.accounts.entry((by, to)).or_default().reached = true;
+            account.answered |= !account.aware.is_empty();
+            let reached = self.accounts.entry((by, to)).or_default();
+            reached.aware.insert(run);
+            if !reached.answered {
+                self.open.insert((by, to));
+            }
+            self.hears(run, by);
         }
+    }
+
+    /// Something of one run reached another, whatever carried it.
+    pub(crate) fn hears(&mut self, run: Run, of: Run) {
+        let accounts = &mut self.accounts;
+        self.open.retain(|(owner, address)| {
+            let Some(account) = accounts.get_mut(&(*owner, *address)) else { return false };
+            if account.aware.contains(&of) {
+                account.aware.insert(run);
+                account.answered |= *owner == run;
+            }
+            !account.answered
+        });
     }
 }
 
@@ -184,6 +205,28 @@ mod tests {
         for number in 5..50 {
             assert_eq!(watch.sent(0, ALICE, at(2), &data(1, number)), Ok(false));
         }
+    }
+
+    #[test]
+    fn who_answers_on_another_way_has_answered() {
+        const RELAY: Run = Run { host: 2, incarnation: 0 };
+        let mut watch = Watch::default();
+        watch.came(ALICE, Some(BOB), at(1), at(9), 700);
+        assert_eq!(watch.sent(0, ALICE, at(1), &data(1, 1)), Ok(false));
+        watch.hears(RELAY, BOB);
+        watch.hears(ALICE, RELAY);
+        // What Bob said before anything reached him is no answer, and a relay that only forwards others is none.
+        assert_eq!(watch.clone().sent(0, ALICE, at(1), &data(1, 2)), Ok(false));
+        let over =
+            |watch: &mut Watch| (3..6).any(|number| watch.sent(0, ALICE, at(1), &data(1, number)).is_err());
+        assert!(over(&mut watch.clone()));
+        watch.came(BOB, Some(ALICE), at(9), at(1), 1000);
+        watch.hears(ALICE, RELAY);
+        assert!(over(&mut watch.clone()), "the relay has not heard of Bob since");
+        watch.hears(RELAY, BOB);
+        assert!(over(&mut watch.clone()), "nothing came to Alice since");
+        watch.hears(ALICE, RELAY);
+        assert!(!over(&mut watch));
     }
 
     #[test]

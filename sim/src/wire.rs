@@ -450,6 +450,8 @@ impl World {
         if !self.conns[side.conn].swallows {
             self.pump(side.other());
         }
+        let other = &self.conns[side.conn].ends[1 - side.side];
+        self.watch.hears(run, Run { host: other.host, incarnation: other.incarnation });
         self.feed(run.host, &Input::StreamData { stream, bytes: &bytes });
     }
 
