@@ -527,6 +527,20 @@ pub enum Rejection {
     Blocked,
 }
 
+/// How much a node holds of something in memory, and the most that it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gauge {
+    pub what: &'static str,
+    pub now: usize,
+    pub most: usize,
+}
+
+impl Gauge {
+    pub(crate) const fn new(what: &'static str, now: usize, most: usize) -> Self {
+        Self { what, now, most }
+    }
+}
+
 /// Counts since the start; for `status`, and for tests that ask whether something was noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {

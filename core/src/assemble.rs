@@ -141,6 +141,11 @@ impl Assembly {
         Ok(Some(Whole { author, epoch, seq, entry: *entry }))
     }
 
+    /// Bodies that were begun.
+    pub(crate) fn parts(&self) -> usize {
+        self.partial.len()
+    }
+
     /// The stream is over, and with it what it had begun.
     pub(crate) fn stream_over(&mut self, stream: StreamId) {
         self.partial.retain(|(of, ..), _| *of != stream);

@@ -3,8 +3,10 @@
 use crate::bounded::List;
 use crate::identity::Identity;
 use crate::ids::{ConversationId, ConversationNo, EntryHash, Epoch, PeerId};
-use crate::limits::{HEADER_BYTES, RANGES, SEQ_LIMIT};
-use crate::record::{Entry, Feed, Head, Kind, Range};
+use crate::limits::{HEADER_BYTES, HOLES, RANGES, SEQ_LIMIT};
+use crate::record::{Entry, Feed, Head, Hole, Kind, Range};
+use crate::wire::entry::Author;
+use crate::wire::frame::{HaveFeed, HaveRange};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use blake3::Hasher;
@@ -22,6 +24,7 @@ pub(crate) fn empty_feed(conversation: ConversationNo, epoch: Epoch) -> Feed {
         head: 0,
         hash: EntryHash::NONE,
         beyond: List::new(),
+        holes: List::new(),
         lamport: 0,
         heads_named: List::new(),
         acked: 0,
@@ -134,6 +137,11 @@ impl ClosedEpochs {
         let mut h = Hasher::new_derive_key("peerlink 2026-11 v1 closed epochs");
         for feed in feeds {
             h.update(&feed.epoch.0).update(&feed.head.to_be_bytes()).update(&feed.hash.0);
+            // Who has what the other holds as gone does not hold the same.
+            h.update(&(feed.holes.len() as u64).to_be_bytes());
+            for hole in feed.holes.iter() {
+                h.update(&hole.first.to_be_bytes()).update(&hole.last.to_be_bytes());
+            }
         }
         EntryHash(*h.finalize().as_bytes())
     }
@@ -159,13 +167,20 @@ pub(crate) fn is_held(feed: &Feed, seq: u64) -> bool {
     seq <= feed.head || feed.beyond.iter().any(|range| (range.first..=range.last).contains(&seq))
 }
 
+/// The range of gone numbers that this one is in.
+pub(crate) fn hole(feed: &Feed, seq: u64) -> Option<&Hole> {
+    feed.holes.iter().find(|hole| (hole.first..=hole.last).contains(&seq))
+}
+
 /// Puts `first..=last`, which are gone and of which only the last hash is known, into the ledger: only where the head
 /// ends, so that nothing is skipped that may still come.
-pub(crate) fn place_gone(feed: &mut Feed, first: u64, last: u64, hash: EntryHash) -> bool {
+pub(crate) fn place_gone(feed: &mut Feed, first: u64, last: u64, hash: EntryHash, lamport: u64) -> bool {
     let before_next = feed.beyond.first().copied();
-    if first != feed.head.saturating_add(1) || last < first || last > SEQ_LIMIT {
+    let fits = first == feed.head.saturating_add(1) && last >= first && last <= SEQ_LIMIT;
+    if !fits || feed.holes.is_full() {
         return false;
     }
+    let hole = Hole { first, last, prev: feed.hash, hash, lamport, arrival: 0 };
     match before_next {
         Some(next) if next.first <= last => return false,
         Some(next) if next.first == last + 1 => {
@@ -181,7 +196,43 @@ pub(crate) fn place_gone(feed: &mut Feed, first: u64, last: u64, hash: EntryHash
             feed.hash = hash;
         }
     }
+    let _room_was_checked = feed.holes.push(hole);
     true
+}
+
+/// An entry came after all that was held as gone: the first of its range, so that each fits the one before. Gives what the
+/// range was.
+pub(crate) fn fill(feed: &mut Feed, seq: u64, prev: EntryHash, hash: EntryHash) -> Option<Hole> {
+    let at = feed.holes.iter().position(|hole| hole.first == seq)?;
+    let was = *feed.holes.get(at)?;
+    if was.prev != prev || (was.last == seq && was.hash != hash) {
+        return None;
+    }
+    feed.holes.remove(at);
+    if was.last > seq {
+        let left = Hole { first: seq + 1, prev: hash, ..was };
+        let _one_was_removed = feed.holes.insert(at, left);
+    }
+    Some(was)
+}
+
+/// What is held of a feed up to its head, said without what is gone.
+pub(crate) fn row(author: Author, feed: &Feed, (head, hash): (u64, EntryHash)) -> HaveFeed {
+    let mut row =
+        HaveFeed { author, epoch: feed.epoch, upto: head, hash, beyond: List::new(), gone: List::new() };
+    let holes: List<Hole, HOLES> = List::of(feed.holes.iter().filter(|hole| hole.last <= head).copied());
+    if let Some(first) = holes.first() {
+        (row.upto, row.hash) = (first.first - 1, first.prev);
+    }
+    let mut next = holes.iter().skip(1);
+    for hole in holes.iter() {
+        let (end, hash) = next.next().map_or((head, hash), |next| (next.first - 1, next.prev));
+        let _as_many_as_fit = row.gone.push((hole.first, hole.last));
+        if hole.last < end {
+            let _as_many_as_fit = row.beyond.push(HaveRange { first: hole.last + 1, last: end, hash });
+        }
+    }
+    row
 }
 
 /// Takes a number beyond the first gap out of the ledger again: what stood there is issued anew elsewhere. `false` if it
@@ -277,6 +328,7 @@ pub(crate) fn insert_range(ranges: &mut List<Range, RANGES>, new: Range) -> bool
 mod tests {
     use super::*;
     use crate::ids::ConversationNo;
+    use alloc::vec;
 
     fn hash(n: u64) -> EntryHash {
         body_hash(&n.to_be_bytes())
@@ -290,6 +342,7 @@ mod tests {
             head: 0,
             hash: EntryHash::NONE,
             beyond: List::new(),
+            holes: List::new(),
             lamport: 0,
             heads_named: List::new(),
             acked: 0,
@@ -319,6 +372,32 @@ mod tests {
             let key = FeedKey::new(&ConversationId([conversation; 32]), &peer(author), &Epoch([epoch; 16]));
             assert!(seen.insert(entry_hash(&key, seq, &entry)));
         }
+    }
+
+    #[test]
+    fn what_is_gone_is_said_and_what_comes_all_the_same_must_fit() {
+        let mut feed = feed();
+        assert_eq!(place(&mut feed, 1, before(1), hash(1)), Placed::Head);
+        assert!(place_gone(&mut feed, 2, 4, hash(4), 9));
+        assert_eq!(place(&mut feed, 5, before(5), hash(5)), Placed::Head);
+        assert!(place_gone(&mut feed, 6, 6, hash(6), 9));
+        let said = |feed: &Feed| {
+            let row = row(Author::Receiver, feed, (feed.head, feed.hash));
+            let beyond: Vec<_> =
+                row.beyond.iter().map(|range| (range.first, range.last, range.hash)).collect();
+            (row.upto, row.hash, beyond, row.gone.to_vec())
+        };
+        assert_eq!(said(&feed), (1, hash(1), vec![(5, 5, hash(5))], vec![(2, 4), (6, 6)]));
+        // Not the first of a range, not what stands before it, not what stands at its end.
+        assert_eq!(fill(&mut feed, 3, before(3), hash(3)), None);
+        assert_eq!(fill(&mut feed, 2, hash(9), hash(2)), None);
+        assert_eq!(fill(&mut feed, 6, before(6), hash(9)), None);
+        for seq in 2..=4 {
+            assert_eq!(fill(&mut feed, seq, before(seq), hash(seq)).map(|was| was.last), Some(4));
+        }
+        assert_eq!(said(&feed), (5, hash(5), vec![], vec![(6, 6)]));
+        assert_eq!(fill(&mut feed, 6, before(6), hash(6)).map(|was| was.first), Some(6));
+        assert_eq!(said(&feed), (6, hash(6), vec![], vec![]));
     }
 
     #[test]

@@ -192,6 +192,8 @@ impl Peer {
         };
         let Some(order) = order else { return };
         hide(cx, &order, &entry, mine);
+        self.inbox.hidden(cx, feed, seq);
+        self.outgoing.hidden(cx, feed, seq);
         let delivered = self.outgoing.find(feed, seq).is_some_and(|(_, delivered)| delivered);
         if mine && !delivered {
             if entry.dropped.is_none() {

@@ -1,6 +1,7 @@
 //! What promises something waits here on the batch that makes it true. Nothing leaves before that batch is confirmed,
 //! and everything leaves in the order in which it was promised.
 
+use crate::api::Gauge;
 use crate::bounded::Queue;
 use crate::ids::BatchId;
 use crate::limits::PROMISES;
@@ -37,6 +38,10 @@ impl<P> Gate<P> {
     /// The store failed: nothing that waits will ever be said.
     pub(crate) fn break_all(&mut self) {
         self.waiting.clear();
+    }
+
+    pub(crate) fn held(&self) -> Gauge {
+        Gauge::new("promises", self.waiting.len(), PROMISES)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

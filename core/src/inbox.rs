@@ -5,10 +5,12 @@
 //! shown at once, with the gap. What does not fit the chain is counted and forgotten, never acknowledged: its author
 //! sees what we hold, and can ask for it.
 
-use crate::api::{Event, KeyRange, Page};
+use crate::api::{Event, Gauge, KeyRange, Page};
 use crate::assemble::{entries, gone_marker};
 use crate::bounded::List;
-use crate::chain::{ClosedEpochs, Placed, displace, empty_feed, first_name, is_held, place, place_gone};
+use crate::chain::{
+    ClosedEpochs, Placed, displace, empty_feed, fill, first_name, hole, is_held, place, place_gone, row,
+};
 use crate::cx::{Cx, InboxAsked, Promise, Snapshot};
 use crate::ids::{BatchId, ConversationNo, EntryHash, Epoch, FeedNo, MessageRef, PeerId};
 use crate::limits::{
@@ -17,7 +19,7 @@ use crate::limits::{
 };
 use crate::planted::planted;
 use crate::record::{
-    Conversation, Dropped, Entry, Feed, Head, Key, Kind, OrderKey, Place, Record as _, Shown,
+    Conversation, Dropped, Entry, Feed, Head, Hole, Key, Kind, OrderKey, Place, Record as _, Shown,
 };
 use crate::time::Instant;
 use crate::wire::entry::{Author, Gone};
@@ -203,7 +205,8 @@ impl Inbox {
             InboxAsked::First { feed, seq } => {
                 self.unshown = false;
                 let entry = entries(page).next().map(|(_, entry)| entry);
-                entry.filter(|entry| entry.hash == first.hash).map(|entry| Old {
+                let here = |entry: &Entry| entry.hash == first.hash && !is_marker(entry);
+                entry.filter(here).map(|entry| Old {
                     shown: Shown {
                         feed,
                         epoch: first.epoch,
@@ -245,7 +248,8 @@ impl Inbox {
         self.reopen(epoch);
         let Some(held) = self.feeds.get_mut(&epoch) else { return };
         // What is sent again costs nothing: it is held, or about to be.
-        if !is_held(&held.feed, seq)
+        let was_gone = hole(&held.feed, seq).is_some();
+        if (was_gone || !is_held(&held.feed, seq))
             && self.taken.saturating_add(cost) > CREDIT_BYTES.saturating_add(ENTRY_COST)
         {
             cx.misbehaved(self.peer, "sent more than the credit");
@@ -261,8 +265,13 @@ impl Inbox {
         let gap_from = gap_before(&held.feed, seq);
         let fills = held.feed.beyond.last().is_some_and(|range| range.last > seq);
         let beyond = seq > held.feed.head + 1 && !is_held(&held.feed, seq);
+        let mut filled = None;
         let placed = if held.conflict && beyond {
             Placed::Conflict
+        } else if was_gone {
+            // A copy of its author's profile did not have it, and this one does. The first of a range, or not yet.
+            filled = fill(&mut held.feed, seq, entry.prev, entry.hash);
+            if filled.is_some() { Placed::Beyond } else { Placed::NoRoom }
         } else {
             place(&mut held.feed, seq, entry.prev, entry.hash)
         };
@@ -293,6 +302,9 @@ impl Inbox {
         self.taken_open = self.taken_open.saturating_add(cost);
         cx.stats.entries_received += 1;
         let no = held.no;
+        if let Some(was) = filled {
+            self.shrink_marker(cx, no, epoch, seq, &was);
+        }
         let order = self.order_of(epoch, seq, entry.lamport);
         let is_last = old.as_ref().is_none_or(|old| order > old.order(self));
         entry.arrival = match &old {
@@ -364,18 +376,47 @@ impl Inbox {
         }
         self.reopen(gone.epoch);
         let Some(held) = self.feeds.get_mut(&gone.epoch) else { return };
-        if !place_gone(&mut held.feed, gone.first, gone.last, gone.hash) {
+        if !place_gone(&mut held.feed, gone.first, gone.last, gone.hash, gone.lamport) {
             return;
         }
         held.dirty = true;
         self.changed = true;
         let mut marker = gone_marker(gone.first, gone.hash, gone.lamport);
         marker.arrival = cx.next_arrival();
+        if let Some(hole) = held.feed.holes.last_mut() {
+            hole.arrival = marker.arrival;
+        }
         let no = held.no;
         let order = self.order_of(gone.epoch, gone.last, marker.lamport);
         self.store(cx, no, order, &marker, Some(None));
         let (first, last) = (gone.first, gone.last);
         cx.promise_event(Event::Gone { peer: self.peer, epoch: gone.epoch, first, last });
+    }
+
+    /// What stands for numbers that were gone stands for one less, or for none.
+    fn shrink_marker(&self, cx: &mut Cx, feed: FeedNo, epoch: Epoch, seq: u64, was: &Hole) {
+        if was.lamport == 0 {
+            return;
+        }
+        if was.last > seq {
+            let marker = Entry { arrival: was.arrival, ..gone_marker(seq + 1, was.hash, was.lamport) };
+            cx.put(&Key::Entry { feed, seq: was.last }, marker.encode());
+        } else {
+            cx.delete(&Key::Order(self.order_of(epoch, seq, was.lamport)));
+            cx.delete(&Key::Arrival(was.arrival));
+        }
+    }
+
+    /// The user deleted an entry, and what found it: nobody writes it again if it was a marker.
+    pub(crate) fn hidden(&mut self, cx: &mut Cx, feed: FeedNo, seq: u64) {
+        let held = self.feeds.values_mut().find(|held| held.no == feed);
+        if let Some(held) = held
+            && let Some(hole) = held.feed.holes.iter_mut().find(|hole| hole.last == seq && hole.lamport > 0)
+        {
+            hole.lamport = 0;
+            held.dirty = true;
+            cx.unsaved.insert(self.peer);
+        }
     }
 
     fn open_epoch(&mut self, cx: &mut Cx, epoch: Epoch) -> bool {
@@ -424,6 +465,11 @@ impl Inbox {
         }
     }
 
+    pub(crate) fn held(&self) -> Gauge {
+        let most = (CREDIT_BYTES + ENTRY_COST) as usize;
+        Gauge::new("bytes of entries that wait for their place", self.parked_cost as usize, most)
+    }
+
     // --- what is held ----------------------------------------------------------------------------------------
 
     /// From the first to the last number that is held of an epoch and that its author does not have, if there is one.
@@ -432,8 +478,13 @@ impl Inbox {
         let last = held.feed.beyond.last().map_or(held.feed.head, |range| range.last);
         let mut from = row.upto.checked_add(1)?;
         while from <= last {
+            let agreed = hole(&held.feed, from)
+                .filter(|_| row.gone.iter().any(|(first, last)| (*first..=*last).contains(&from)));
             if let Some(range) = row.beyond.iter().find(|range| (range.first..=range.last).contains(&from)) {
                 from = range.last.checked_add(1)?;
+            } else if let Some(hole) = agreed {
+                // Neither of us has it.
+                from = hole.last.checked_add(1)?;
             } else if is_held(&held.feed, from) {
                 return Some((held.no, from, last));
             } else {
@@ -499,10 +550,11 @@ impl Inbox {
         }
         for epoch in self.order() {
             let Some(held) = self.feeds.get(&epoch) else { return };
-            let known = have.feeds.iter().any(|row| {
-                row.author == Author::Sender
-                    && row.epoch == epoch
-                    && (row.upto, row.hash) == (held.feed.head, held.feed.hash)
+            let mine = row(Author::Sender, &held.feed, (held.feed.head, held.feed.hash));
+            let known = have.feeds.iter().any(|said| {
+                let same = said.author == Author::Sender && said.epoch == epoch && said.gone == mine.gone;
+                let upto = (said.upto, said.hash) == (mine.upto, mine.hash);
+                same && upto && (mine.gone.is_empty() || said.beyond == mine.beyond)
             });
             let mut after = self.feeds.values().filter_map(|held| held.feed.link);
             let follows = after.any(|link| link.epoch == epoch && link.last <= held.feed.head);
@@ -555,16 +607,13 @@ impl Inbox {
             .feeds
             .values()
             .filter(|held| !held.feed.closed && (held.feed.head > 0 || !held.feed.beyond.is_empty()));
-        let feeds = open.take(OPEN_EPOCHS).map(|held| HaveFeed {
-            author: Author::Receiver,
-            epoch: held.feed.epoch,
-            upto: held.feed.head,
-            hash: held.feed.hash,
-            beyond: List::of(held.feed.beyond.iter().map(|range| HaveRange {
-                first: range.first,
-                last: range.last,
-                hash: range.hash,
-            })),
+        let feeds = open.take(OPEN_EPOCHS).map(|held| {
+            let mut said = row(Author::Receiver, &held.feed, (held.feed.head, held.feed.hash));
+            for range in held.feed.beyond.iter() {
+                let range = HaveRange { first: range.first, last: range.last, hash: range.hash };
+                let _there_is_room = said.beyond.push(range);
+            }
+            said
         });
         let feeds = feeds.collect();
         let order = self.order();
@@ -630,6 +679,11 @@ impl Inbox {
             closed: List::of(self.durable.closed.into_iter().chain(own_closed)),
         }
     }
+}
+
+/// It is no entry, but stands for some that are gone.
+const fn is_marker(entry: &Entry) -> bool {
+    matches!(entry.dropped, Some(Dropped::Gone { .. }))
 }
 
 /// Where the gap before `seq` begins, if `seq` would stand at the start of something new.

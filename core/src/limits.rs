@@ -23,6 +23,10 @@ pub const RELAYS: usize = 4;
 
 /// Ranges beyond the first gap of a feed, on disk and in a have-vector.
 pub const RANGES: usize = 8;
+/// Numbers of a feed that are held only as gone: ranges, on disk and in a have-vector.
+pub const HOLES: usize = 8;
+/// Ranges beyond the first number that is not there, in a have-vector.
+pub const HAVE_RANGES: usize = RANGES + HOLES;
 /// Feeds in one have-vector: both authors' open epochs.
 pub const HAVE_FEEDS: usize = 16;
 /// Open epochs of one author in one conversation.
@@ -287,6 +291,11 @@ const _: () = {
         "the credit ends before the table of what is in flight"
     );
     assert!(HANDSHAKE_BYTES <= STREAM_BUFFER_BYTES);
+    // Numbers have nine bytes at most, hashes 32; two epochs are closed at most.
+    assert!(
+        HAVE_FEEDS * (HAVE_RANGES * 50 + HOLES * 18 + 61) + 2 * 40 + 40 <= FRAME_BYTES,
+        "the longest have-vector fits a frame"
+    );
     assert!(256 + 56 * (ENTRY_HEADS + 2) <= HEADER_BYTES, "the longest header of an entry fits");
     assert!(PEER_RECORD_BYTES < FRAME_BYTES);
     assert!(REPLAY_NUMBERS.is_multiple_of(64), "the window moves by words");

@@ -1,7 +1,7 @@
 //! The node: dispatch only.
 
 use crate::api::{
-    Answer, AttemptOutcome, Command, DialFailure, Event, Input, Output, PathKind, Refused, Rejection,
+    Answer, AttemptOutcome, Command, DialFailure, Event, Gauge, Input, Output, PathKind, Refused, Rejection,
     SessionEnd, Stats, StreamEnd,
 };
 use crate::cx::{Cx, Promise, Timer};
@@ -9,7 +9,7 @@ use crate::gateways::Gateways;
 use crate::ids::{LoadId, PeerId, StreamId};
 use crate::links::{Links, Read, Role};
 use crate::path::channel::Place;
-use crate::peers::{Peers, reject};
+use crate::peers::{Peer, Peers, reject};
 use crate::planted::planted;
 use crate::profile::Own;
 use crate::relay::Relaying;
@@ -307,6 +307,12 @@ impl Node {
     #[must_use]
     pub fn peer(&self) -> PeerId {
         self.cx.peer()
+    }
+
+    /// What is held of others in memory, each beside its limit: for who checks that the limits hold.
+    pub fn held(&self) -> impl Iterator<Item = Gauge> + '_ {
+        let peers = self.peers.map.values().flat_map(Peer::held);
+        peers.chain(self.relaying.held()).chain(core::iter::once(self.cx.gate.held()))
     }
 
     #[must_use]

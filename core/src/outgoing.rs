@@ -3,7 +3,7 @@
 //! The earlier ones are offered first, in the order in which they name each other. Once both sides hold one whole it is
 //! closed, and one hash stands for all that are.
 
-use crate::api::{Event, KeyRange, Page};
+use crate::api::{Event, Gauge, KeyRange, Page};
 use crate::bounded::List;
 use crate::chain::{ClosedEpochs, empty_feed, first_name, is_held};
 use crate::cx::{Cx, OutboxAsked as Asked};
@@ -133,6 +133,10 @@ impl Outgoing {
         self.earlier.iter().chain(core::iter::once(&self.current))
     }
 
+    pub(crate) fn held(&self) -> impl Iterator<Item = Gauge> + '_ {
+        self.all().flat_map(Outbox::held)
+    }
+
     fn all_mut(&mut self) -> impl Iterator<Item = &mut Outbox> {
         self.earlier.iter_mut().chain(core::iter::once(&mut self.current))
     }
@@ -171,6 +175,13 @@ impl Outgoing {
     pub(crate) fn is_last(&self, feed: FeedNo, seq: u64) -> bool {
         let ends = |feed: &Feed| feed.head == seq || feed.beyond.iter().any(|range| range.last == seq);
         self.all().any(|outbox| outbox.no() == feed && ends(outbox.feed()))
+    }
+
+    /// The user deleted this entry, and what found it.
+    pub(crate) fn hidden(&mut self, cx: &mut Cx, feed: FeedNo, seq: u64) {
+        if let Some(outbox) = self.all_mut().find(|outbox| outbox.no() == feed) {
+            outbox.hidden(cx, seq);
+        }
     }
 
     pub(crate) fn order(&self, feed: FeedNo, seq: u64, lamport: u64) -> Option<OrderKey> {
@@ -408,7 +419,10 @@ impl Outgoing {
     /// Settles what was taken back and comes next. `false`: in these sessions that cannot be.
     pub(crate) fn settle_withdrawn(&mut self, cx: &mut Cx) -> bool {
         if self.in_session {
-            self.all_mut().for_each(|outbox| outbox.settle_withdrawn(cx));
+            self.all_mut().for_each(|outbox| {
+                outbox.settle_gone(cx);
+                outbox.settle_withdrawn(cx);
+            });
         }
         !self.in_session || !self.all().any(Outbox::is_unsure)
     }
@@ -537,6 +551,7 @@ impl Outgoing {
             upto: 0,
             hash: EntryHash::NONE,
             beyond: List::new(),
+            gone: List::new(),
         });
         let earlier = self.earlier.iter().filter_map(|outbox| outbox.row(false));
         let rows = unknown.chain(earlier).chain(self.current.row(true));

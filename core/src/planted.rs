@@ -65,11 +65,15 @@ pub enum Planted {
     DeletedTooMuch,
     /// What was to expire is not looked for after a start.
     ExpiryForgotten,
+    /// What the peer holds only as gone counts as delivered.
+    GoneTakenForDelivered,
+    /// A body that a session had begun stays when the session ends.
+    ChunkKept,
 }
 
 #[cfg(peerlink_planted)]
 impl Planted {
-    pub const ALL: [(&'static str, Self); 41] = [
+    pub const ALL: [(&'static str, Self); 43] = [
         ("ack-before-durable", Self::AckBeforeDurable),
         ("dedup-off", Self::DedupOff),
         ("lost-ack-never-repaired", Self::LostAckNeverRepaired),
@@ -111,6 +115,8 @@ impl Planted {
         ("head-deleted", Self::HeadDeleted),
         ("deleted-too-much", Self::DeletedTooMuch),
         ("expiry-forgotten", Self::ExpiryForgotten),
+        ("gone-taken-for-delivered", Self::GoneTakenForDelivered),
+        ("chunk-kept", Self::ChunkKept),
     ];
 
     #[must_use]

@@ -22,7 +22,7 @@
 
 use crate::bounded::List;
 use crate::ids::{CallerId, ConversationNo, EntryHash, Epoch, FeedNo, InviteId, Name, PeerId, Tag};
-use crate::limits::{ADDRESSES, ENTRY_HEADS, KEY_BYTES, RANGES, RELAYS, SHORT_BYTES};
+use crate::limits::{ADDRESSES, ENTRY_HEADS, HOLES, KEY_BYTES, RANGES, RELAYS, SHORT_BYTES};
 use crate::time::{Age, WallClock};
 use crate::wire::peer_record::Relay;
 use alloc::vec::Vec;
@@ -37,7 +37,8 @@ use serde::{Deserialize, Serialize};
 /// 3: an own entry says when it expires, a profile how long it tries a message; it counts how long it has lived. The hash
 /// of an entry has a key that stands for its feed, the tag is one over that hash. A contact has relays. A conversation
 /// that is being deleted says what of it by arrival numbers too.
-pub const FORMAT: u8 = 3;
+/// 4: a feed says which of its numbers are held only as gone.
+pub const FORMAT: u8 = 4;
 /// Sealing id of a record that is not encrypted.
 pub const NOT_SEALED: u8 = 0;
 
@@ -501,6 +502,19 @@ pub struct Range {
     pub hash: EntryHash,
 }
 
+/// Numbers `first..=last` of a feed that are held only as gone: their author, or a copy of its profile, said that they will
+/// never come. `prev` and `hash` as in [`Range`]: what comes all the same must fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hole {
+    pub first: u64,
+    pub last: u64,
+    pub prev: EntryHash,
+    pub hash: EntryHash,
+    /// Logical time and arrival number of the marker that stands for them; no time: the user deleted the marker.
+    pub lamport: u64,
+    pub arrival: u64,
+}
+
 /// The epoch before, its last known number and that entry's hash: named by the first entry of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochLink {
@@ -521,6 +535,8 @@ pub struct Feed {
     pub hash: EntryHash,
     /// Held beyond the first gap (only of others' feeds, and of what a rollback lost).
     pub beyond: List<Range, RANGES>,
+    /// What of that is held only as gone. Nobody may take it for delivered.
+    pub holes: List<Hole, HOLES>,
     /// Highest logical time in the feed.
     pub lamport: u64,
     /// The heads that my newest entry named, so that the next names only what moved.

@@ -7,7 +7,7 @@
 //! take in time is lost like any packet, oldest sender's turn first: each sender has a short queue of its own, and they
 //! are served in turns.
 
-use crate::api::{Output, PathKind};
+use crate::api::{Gauge, Output, PathKind};
 use crate::bounded::Queue;
 use crate::bucket::Bucket;
 use crate::cx::Cx;
@@ -369,6 +369,11 @@ impl Relaying {
                 self.over(stream, &who);
             }
         }
+    }
+
+    pub(crate) fn held(&self) -> impl Iterator<Item = Gauge> + '_ {
+        let waiting = |client: &Client| Gauge::new("bytes for a client", client.bytes, FORWARDED_BYTES);
+        self.clients.values().map(waiting)
     }
 
     /// The node stops.

@@ -259,3 +259,46 @@ fn a_crash_at_any_moment_of_the_mending_changes_nothing() {
     }
     assert!(worlds > 40, "{worlds}");
 }
+
+/// Alice's store fell back to before a long message, which was then gone for both; later a newer copy of the store is put
+/// back, which has it and does not know whether it came.
+#[test]
+fn what_was_gone_and_is_found_in_a_newer_copy_is_not_delivered_before_it_came() {
+    for new in [&[][..], &["new 2"]] {
+        let mut pair = Pair::met();
+        pair.send(ALICE, 1, "old 1");
+        pair.drive_until("delivered", settled);
+        let old = pair.sides[ALICE].disk.clone();
+        pair.send(ALICE, 2, &long("long 2"));
+        pair.send(ALICE, 3, "beyond 3");
+        let bob = bob_has_a_gap(&mut pair, 3);
+        let newer = pair.sides[ALICE].disk.clone();
+        fall_back(&mut pair, &old, &bob, new);
+        pair.drive_until("mended", settled);
+        let mut expected = vec!["old 1", "(gone)", "beyond 3"];
+        expected.extend(new);
+        assert_eq!(read(&pair), expected);
+
+        pair.refuse = true;
+        pair.roll_back(ALICE, &newer);
+        for side in [ALICE, BOB] {
+            pair.sides[side].events.clear();
+        }
+        pair.settle();
+        pair.refuse = false;
+        reach(&mut pair);
+        let has = |pair: &Pair| pair.history(BOB).iter().any(|(_, text)| text.starts_with("long 2"));
+        let said = |pair: &Pair| {
+            pair.count(ALICE, |event| matches!(event, Event::Delivered { first, last, .. } if (*first..=*last).contains(&2)))
+        };
+        pair.drive_until("Bob has it", |pair| {
+            assert!(has(pair) || said(pair) == 0, "it is shown as delivered, and Bob never had it");
+            has(pair) && settled(pair)
+        });
+        expected[1] = "long 2";
+        assert_eq!(read(&pair), expected);
+        let came = pair
+            .count(BOB, |event| matches!(event, Event::Received { body, .. } if body.starts_with(b"long 2")));
+        assert_eq!((came, said(&pair)), (1, 1), "{new:?}");
+    }
+}

@@ -10,7 +10,7 @@ use crate::oracle::Check;
 use crate::probe::Probe;
 use crate::queue::{Event, Run};
 use crate::world::World;
-use peerlink_core::api::{Answer, Command, Input, KeyRange, Output, Refusal};
+use peerlink_core::api::{Answer, Command, Gauge, Input, KeyRange, Output, Refusal};
 use peerlink_core::ids::{BatchId, LoadId, StreamId};
 use peerlink_core::limits::{BATCHES, LOADS, PAGE_BYTES, UNPERSISTED_BYTES};
 
@@ -111,7 +111,13 @@ impl World {
                 self.met.add(Probe::Doubted);
             }
         }
-        if process.store_failed.is_none() && self.is_person(index) {
+        let failed = process.store_failed.is_some();
+        let over = process.mind.node().and_then(|node| node.held().find(|gauge| gauge.now > gauge.most));
+        if let Some(Gauge { what, now, most }) = over {
+            let name = self.hosts[index].name();
+            self.fail(Check::Bounded, format!("{name} holds {now} {what}, and may {most}"));
+        }
+        if !failed && self.is_person(index) {
             let Some(process) = self.hosts[index].process.as_ref() else { return };
             let verdict = self.oracle.drained(index, process.told);
             self.judged(verdict);

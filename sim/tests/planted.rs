@@ -58,7 +58,8 @@ fn checks(bug: Planted) -> &'static [Check] {
         // The session ends for what somebody did, or for what was lost, that it should have survived; and so does the next.
         Planted::WindowMovedByForged => &[Check::Lasting],
         Planted::LostPartForgotten => &[Check::Lasting, Check::Liveness],
-        Planted::CookieNeverAsked => &[Check::Bounded],
+        Planted::CookieNeverAsked | Planted::ChunkKept => &[Check::Bounded],
+        Planted::GoneTakenForDelivered => &[Check::AcknowledgedIsDurable],
     }
 }
 

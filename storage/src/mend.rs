@@ -12,7 +12,7 @@ use peerlink_core::bounded::List;
 use peerlink_core::ids::{ConversationNo, EntryHash, Epoch, FeedNo, PeerId};
 use peerlink_core::limits::RANGES;
 use peerlink_core::record::{
-    Contact, Conversation, CorruptRecord, Counters, Dropped, Entry, Feed, Invite, Key, Lived, OrderKey,
+    Contact, Conversation, CorruptRecord, Counters, Dropped, Entry, Feed, Hole, Invite, Key, Lived, OrderKey,
     Place, Profile, Range, Record as _, Shown, Table,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -177,6 +177,7 @@ fn lost_feeds(
             head: 0,
             hash: EntryHash::NONE,
             beyond: List::new(),
+            holes: List::new(),
             lamport: 0,
             heads_named: List::new(),
             acked: 0,
@@ -287,6 +288,8 @@ struct Runs {
     entries: u64,
     received: u64,
     lamport: u64,
+    /// What markers stand for.
+    holes: Vec<Hole>,
 }
 
 impl Runs {
@@ -307,6 +310,10 @@ impl Runs {
         if first == last + 1 && !follows {
             return false;
         }
+        let marks = gone.filter(|_| follows).map(|first| {
+            let (lamport, arrival) = (entry.lamport, entry.arrival);
+            Hole { first, last: seq, prev: hash, hash: entry.hash, lamport, arrival }
+        });
         let from_one = self.runs.first().is_some_and(|run| run.first == 1);
         let full = self.runs.len() >= most + usize::from(from_one);
         match self.runs.last_mut() {
@@ -317,6 +324,7 @@ impl Runs {
                 self.runs.push(Range { first, last: seq, prev: entry.prev, hash: entry.hash });
             }
         }
+        self.holes.extend(marks);
         self.entries += 1;
         self.received += u64::from(entry.arrival > 0);
         self.lamport = self.lamport.max(entry.lamport);
@@ -345,7 +353,18 @@ fn set(feed: &mut Feed, runs: Runs) -> Runs {
         feed.closed = false;
     }
     feed.lamport = feed.lamport.max(runs.lamport);
+    set_holes(feed, &runs);
     runs
+}
+
+/// What is held only as gone, up to the head: what markers stand for, and of those that the user deleted what was known.
+fn set_holes(feed: &mut Feed, runs: &Runs) {
+    let marked = |hole: &Hole| runs.holes.iter().any(|other| other.last == hole.last);
+    let unmarked = feed.holes.iter().filter(|hole| !marked(hole)).map(|hole| Hole { lamport: 0, ..*hole });
+    let mut holes: Vec<Hole> = unmarked.chain(runs.holes.iter().copied()).collect();
+    holes.retain(|hole| hole.last <= feed.head);
+    holes.sort_unstable_by_key(|hole| hole.first);
+    feed.holes = List::of(holes);
 }
 
 fn ends(ranges: &[Range]) -> impl Iterator<Item = (u64, u64, EntryHash)> {
@@ -358,6 +377,7 @@ fn set_own(feed: &mut Feed, mut runs: Runs) -> Runs {
     let (head, hash, beyond) = runs.split();
     let is_whole = if feed.fork.is_some() { beyond.is_empty() } else { ends(beyond).eq(ends(&feed.beyond)) };
     if head == feed.head && is_whole {
+        set_holes(feed, &runs);
         return runs;
     }
     let (acked, lamport) = (feed.acked, runs.lamport);
@@ -385,6 +405,7 @@ fn set_own(feed: &mut Feed, mut runs: Runs) -> Runs {
     let kept = waiting.iter().flat_map(|run| proven.iter().filter_map(|proven| whole(run, proven)));
     feed.acked_beyond = List::of(kept);
     feed.beyond.clear();
+    feed.holes.retain(|hole| hole.last <= feed.acked.min(head));
     feed.closed = false;
     feed.lamport = feed.lamport.max(lamport);
     runs.runs.retain(|run| run.first == 1);

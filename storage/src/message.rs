@@ -156,6 +156,7 @@ mod tests {
             head: 10,
             hash: EntryHash::NONE,
             beyond: List::new(),
+            holes: List::new(),
             lamport: 0,
             heads_named: List::new(),
             acked: 0,

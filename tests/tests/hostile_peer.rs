@@ -406,8 +406,14 @@ fn acknowledgements_of_what_never_was_prove_nothing() {
     let claims = [(1, EntryHash([7; 32])), (2, EntryHash([7; 32])), (u64::MAX, EntryHash::NONE)];
     for (version, (upto, hash)) in (1..).zip(claims) {
         // The epoch is the node's, from its profile.
-        let feed =
-            HaveFeed { author: Author::Receiver, epoch: Epoch([3; 16]), upto, hash, beyond: List::new() };
+        let feed = HaveFeed {
+            author: Author::Receiver,
+            epoch: Epoch([3; 16]),
+            upto,
+            hash,
+            beyond: List::new(),
+            gone: List::new(),
+        };
         let holder = Epoch([9; 16]);
         let have = Have { holder, version, credit: 1 << 20, feeds: List::of([feed]), closed: List::new() };
         say(&mut bench, stream, &mut speaker, &frame(&Frame::Have(have)));

@@ -77,6 +77,7 @@ fn a_message_is_delivered_by_a_have_vector_that_names_its_hash_and_by_nothing_el
             upto,
             hash: named,
             beyond: List::new(),
+            gone: List::new(),
         };
         let have = Have {
             holder: Epoch([9; 16]),

@@ -11,7 +11,7 @@ use super::Outbox;
 use crate::api::{Event, Page};
 use crate::assemble::{entries, first_of, gone_marker};
 use crate::bounded::List;
-use crate::chain::{Placed, first_name, insert_range, is_held, place, place_gone};
+use crate::chain::{Placed, fill, first_name, hole, insert_range, is_held, place, place_gone, row};
 use crate::cx::{Cx, Promise};
 use crate::ids::{EntryHash, FeedNo};
 use crate::limits::{LAMPORT_LIMIT, PAGE_BYTES, RUN_ENTRIES, SEQ_LIMIT};
@@ -81,18 +81,22 @@ const fn is_gone(entry: &Entry) -> bool {
 impl Outbox {
     /// What I ask the peer to give back of this feed: everything that it has beyond this.
     pub(crate) fn row(&self, current: bool) -> Option<HaveFeed> {
-        let (upto, hash) = if self.given.doubt {
-            (self.feed.acked, self.feed.acked_hash)
+        let author = Author::Sender;
+        let said = if self.given.doubt {
+            // In doubt everything is compared.
+            let (upto, hash, epoch) = (self.feed.acked, self.feed.acked_hash, self.feed.epoch);
+            HaveFeed { author, epoch, upto, hash, beyond: List::new(), gone: List::new() }
         } else if !current && !self.feed.closed {
-            self.durable
+            let mut said = row(author, &self.feed, self.durable);
+            for range in self.feed.beyond.iter() {
+                let range = HaveRange { first: range.first, last: range.last, hash: range.hash };
+                let _there_is_room = said.beyond.push(range);
+            }
+            said
         } else {
             return None;
         };
-        // In doubt everything is compared.
-        let beyond = self.feed.beyond.iter().filter(|_| !self.given.doubt);
-        let beyond = beyond.map(|range| HaveRange { first: range.first, last: range.last, hash: range.hash });
-        let (author, epoch) = (Author::Sender, self.feed.epoch);
-        self.feed.fork.is_none().then(|| HaveFeed { author, epoch, upto, hash, beyond: List::of(beyond) })
+        self.feed.fork.is_none().then_some(said)
     }
 
     /// Whether the peer has something of this that I would ask for.
@@ -102,7 +106,9 @@ impl Outbox {
             let within = |own: &HaveRange| own.first <= range.first && range.last <= own.last;
             range.last <= row.upto || row.beyond.iter().any(within)
         };
-        row.upto < has.upto || !has.beyond.iter().all(mine)
+        // What is gone there, and neither here nor known to be gone.
+        let lost = |(first, _): &(u64, u64)| !is_held(&self.feed, *first);
+        row.upto < has.upto || !has.beyond.iter().all(mine) || has.gone.iter().any(lost)
     }
 
     /// An entry that carries my own tag. `true`: it proves that this store was rolled back.
@@ -128,7 +134,19 @@ impl Outbox {
                 return false;
             }
             let (seq, hash, prev, gone) = (*seq, entry.hash, entry.prev, is_gone(entry));
-            if seq <= self.feed.acked || (gone && (current || self.given.doubt || seq <= self.feed.head)) {
+            if let Some(first) = hole(&self.feed, seq).map(|hole| hole.first).filter(|_| !gone) {
+                if first != seq {
+                    // Not what comes next there: it was told, and will be given again.
+                    self.given.pop();
+                    continue;
+                }
+                if self.wants_shown(ended).is_some() || self.wants_first().is_some() {
+                    return false;
+                }
+                self.fill_hole(cx);
+            } else if seq <= self.feed.acked
+                || (gone && (current || self.given.doubt || seq <= self.feed.head))
+            {
                 self.given.pop();
             } else if seq <= self.feed.head {
                 match self.known_hash(seq) {
@@ -172,6 +190,7 @@ impl Outbox {
             let above = range.first == seq.saturating_add(1) && range.prev != hash;
             !below && !above && !(range.first..=range.last).contains(&seq)
         });
+        self.feed.holes.retain(|hole| hole.last <= common);
         if let Some(last) = self.feed.beyond.last() {
             (self.feed.head, self.feed.hash) = (last.last, last.hash);
         }
@@ -205,7 +224,7 @@ impl Outbox {
         }
         let had_gaps = !self.feed.beyond.is_empty();
         let placed = if is_gone(&entry) {
-            let fits = place_gone(&mut self.feed, first, seq, entry.hash);
+            let fits = place_gone(&mut self.feed, first, seq, entry.hash, entry.lamport);
             if fits { Placed::Head } else { Placed::NoRoom }
         } else {
             place(&mut self.feed, seq, entry.prev, entry.hash)
@@ -245,8 +264,27 @@ impl Outbox {
         false
     }
 
+    /// The next was gone here, and the peer has it: another copy of this profile wrote it.
+    fn fill_hole(&mut self, cx: &mut Cx) {
+        let Some((seq, mut entry)) = self.given.pop() else { return };
+        let Some(was) = fill(&mut self.feed, seq, entry.prev, entry.hash) else { return };
+        if was.lamport > 0 && was.last > seq {
+            let marker = Entry { recovered: true, ..gone_marker(seq + 1, was.hash, was.lamport) };
+            cx.put(&Key::Entry { feed: self.no, seq: was.last }, marker.encode());
+        } else if was.lamport > 0 {
+            cx.delete(&Key::Order(self.order(seq, was.lamport)));
+        }
+        entry.recovered = true;
+        self.store_given(cx, seq, &entry);
+        self.feed.lamport = self.feed.lamport.max(entry.lamport);
+        self.dirty = true;
+        self.given.untold = Some(seq);
+        cx.unsaved.insert(self.peer);
+        self.tell_given(cx, seq, seq, entry);
+    }
+
     /// What the peer holds beyond a gap and what it holds before it may have met.
-    fn join_proven(&mut self) {
+    pub(super) fn join_proven(&mut self) {
         while let Some(next) = self.feed.acked_beyond.first().copied()
             && next.first <= self.feed.acked.saturating_add(1)
         {
@@ -298,7 +336,8 @@ impl Outbox {
     /// What comes next is a message that is not here, as far as its number tells.
     fn next_lost(&self) -> Option<(u64, &Entry)> {
         let (seq, entry) = self.given.pending.front()?;
-        let lost = self.feed.fork.is_none() && !self.given.doubt && !is_held(&self.feed, *seq);
+        let here = is_held(&self.feed, *seq) && hole(&self.feed, *seq).is_none();
+        let lost = self.feed.fork.is_none() && !self.given.doubt && !here;
         lost.then_some((*seq, entry))
     }
 
@@ -328,7 +367,8 @@ impl Outbox {
         let first = self.given.pending.front().and_then(|(_, entry)| entry.replaces);
         let found = entries(page).next().map(|(_, entry)| entry);
         self.given.first = true;
-        if let Some((first, found)) = first.zip(found).filter(|(first, found)| found.hash == first.hash) {
+        let there = |(first, found): &(Head, Entry)| found.hash == first.hash && !is_gone(found);
+        if let Some((first, found)) = first.zip(found).filter(there) {
             let shown = Shown { feed, epoch: first.epoch, seq, lamport: found.lamport, arrival: 0 };
             self.given.shown = Some((first.hash, Some(shown)));
         }
@@ -341,7 +381,10 @@ impl Outbox {
 
     pub(super) fn wants_own_hashes(&self) -> Option<u64> {
         let (seq, _) = self.given.pending.front()?;
-        let known = *seq > self.feed.head || *seq <= self.feed.acked || self.known_hash(*seq).is_some();
+        let known = *seq > self.feed.head
+            || *seq <= self.feed.acked
+            || hole(&self.feed, *seq).is_some()
+            || self.known_hash(*seq).is_some();
         (!known && self.feed.fork.is_none()).then_some(*seq)
     }
 

@@ -6,11 +6,14 @@
 
 use super::{Claim, Outbox};
 use crate::api::Event;
-use crate::chain::{insert_range, is_held};
+use crate::assemble::first_of;
+use crate::bounded::List;
+use crate::chain::{hole, insert_range, is_held};
 use crate::cx::{Cx, Promise};
 use crate::ids::EntryHash;
+use crate::limits::HOLES;
 use crate::planted::planted;
-use crate::record::Range;
+use crate::record::{Dropped, Hole, Range};
 use crate::wire::entry::Author;
 use crate::wire::frame::{Have, HaveFeed, HaveRange};
 use alloc::collections::BTreeMap;
@@ -18,6 +21,17 @@ use alloc::vec::Vec;
 
 /// Hashes of own entries that a have-vector names and that were not at hand.
 pub(super) type Hashes = BTreeMap<u64, EntryHash>;
+
+/// What a have-vector says to be gone, with the hash before it, which it names for what it has before.
+fn said_gone(row: &HaveFeed) -> List<(u64, u64, EntryHash), HOLES> {
+    List::of(row.gone.iter().filter_map(|(first, last)| {
+        let before = first.checked_sub(1)?;
+        let ends = core::iter::once((row.upto, row.hash));
+        let mut ends = ends.chain(row.beyond.iter().map(|range| (range.last, range.hash)));
+        let prev = ends.find(|(end, _)| *end == before).map(|(_, hash)| hash)?;
+        (first <= last).then_some((*first, *last, prev))
+    }))
+}
 
 /// The ranges beyond a gap that mean something.
 fn beyond(row: &HaveFeed) -> impl Iterator<Item = &HaveRange> {
@@ -187,6 +201,11 @@ impl Outbox {
         let regressed = upto < self.base;
         self.base = upto;
         self.skip = skip;
+        self.gone = row.map(said_gone).unwrap_or_default();
+        let agreed = |hole: &&Hole| {
+            self.gone.iter().any(|(first, last, _)| (*first, *last) == (hole.first, hole.last))
+        };
+        self.skip.extend(self.feed.holes.iter().filter(agreed).map(|hole| (hole.first, hole.last)));
         self.free_flight(cx);
         if regressed {
             // Another holder, or one that lost something: it is served from history, and no evidence is taken back.
@@ -199,6 +218,50 @@ impl Outbox {
             self.backoff.reset();
         }
         progressed
+    }
+
+    /// What comes next is gone here too, and the peer said that it is gone there: nobody waits for it any more. Nothing else
+    /// ends the wait for a number that the peer says to be gone: who has it offers it again.
+    pub(crate) fn settle_gone(&mut self, cx: &mut Cx) {
+        while let Some(cursor) = self.settle_cursor() {
+            let bug = planted!(cx, GoneTakenForDelivered);
+            let marker = self.ready.front().filter(|(seq, entry)| {
+                let is_marker = matches!(entry.dropped, Some(Dropped::Gone { .. }));
+                (is_marker || bug) && first_of(*seq, entry) <= cursor
+            });
+            let marker = marker.map(|(seq, entry)| (*seq, entry.hash, entry.lamport));
+            let Some((end, hash, lamport)) = marker else { return };
+            let gone = self.gone.iter().find(|(first, last, _)| (*first..=*last).contains(&cursor));
+            let Some((first, last, prev)) = gone.copied() else { return };
+            // In order: what is before it may be on its way. And a gap of this feed ends by what the peer gives back.
+            if cursor > self.feed.acked + 1 || cursor > self.feed.head {
+                return;
+            }
+            let last = last.min(end);
+            self.skip.push((cursor, last));
+            if last == end && first == cursor && hole(&self.feed, cursor).is_none() {
+                let hole = Hole { first, last, prev, hash, lamport, arrival: 0 };
+                let at = self.feed.holes.iter().position(|other| other.first > first);
+                let at = at.unwrap_or(self.feed.holes.len());
+                let _as_many_as_fit = self.feed.holes.insert(at, hole);
+            }
+            if last > self.feed.acked && last == end {
+                (self.feed.acked, self.feed.acked_hash) = (last, hash);
+                self.join_proven();
+            }
+            self.dirty = true;
+            cx.unsaved.insert(self.peer);
+        }
+    }
+
+    /// The user deleted an own entry, and what found it: nobody writes it again if it was a marker.
+    pub(crate) fn hidden(&mut self, cx: &mut Cx, seq: u64) {
+        let hole = self.feed.holes.iter_mut().find(|hole| hole.last == seq && hole.lamport > 0);
+        if let Some(hole) = hole {
+            hole.lamport = 0;
+            self.dirty = true;
+            cx.unsaved.insert(self.peer);
+        }
     }
 
     /// What the peer has is not on its way any more.

@@ -14,7 +14,7 @@
 mod given;
 mod judge;
 
-use crate::api::{Event, KeyRange, Page};
+use crate::api::{Event, Gauge, KeyRange, Page};
 use crate::assemble::{Packer, entries, first_of, gone_marker};
 use crate::backoff::Backoff;
 use crate::bounded::List;
@@ -22,7 +22,7 @@ use crate::chain::{FeedKey, first_name, seal_own};
 use crate::cx::{Cx, OutboxAsked as Asked, Promise};
 use crate::ids::{ConversationId, EntryHash, FeedNo, MessageRef, PeerId};
 use crate::limits::{
-    CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, IN_FLIGHT, INLINE_BODY_BYTES, OVERTAKEN, PAGE_BYTES,
+    CREDIT_BYTES, ENTRY_COST, ENTRY_HEADS, HOLES, IN_FLIGHT, INLINE_BODY_BYTES, OVERTAKEN, PAGE_BYTES,
     PLAINTEXT_BYTES, READY_BYTES, RUN_ENTRIES,
 };
 use crate::planted::planted;
@@ -93,6 +93,8 @@ pub(crate) struct Outbox {
     /// What the newest have-vector of this session acknowledged without holes, and beyond.
     base: u64,
     skip: Vec<(u64, u64)>,
+    /// What the newest have-vector of this session says to be gone there, each with the hash before it.
+    gone: List<(u64, u64, EntryHash), HOLES>,
     /// The peer said in this session what it has.
     heard: bool,
     asked: Option<(Asked, u64)>,
@@ -140,6 +142,7 @@ impl Outbox {
             credit: 0,
             base: 0,
             skip: Vec::new(),
+            gone: List::new(),
             heard: false,
             asked: None,
             claim: None,
@@ -320,6 +323,7 @@ impl Outbox {
     pub(crate) fn end(&mut self) {
         self.stop_offering();
         self.heard = false;
+        self.gone.clear();
         self.claim = None;
         self.asked = None;
         self.backoff.reset();
@@ -368,6 +372,11 @@ impl Outbox {
 
     pub(crate) const fn flight_cost(&self) -> u32 {
         self.flight_cost
+    }
+
+    pub(crate) fn held(&self) -> [Gauge; 2] {
+        let ready = Gauge::new("bytes of entries ready to be offered", self.ready_bytes, READY_BYTES);
+        [ready, Gauge::new("entries on their way", self.flight.len(), IN_FLIGHT)]
     }
 
     fn push_ready(&mut self, seq: u64, entry: Entry) {

@@ -10,7 +10,7 @@ mod reach;
 mod talk;
 
 use crate::api::{
-    AttemptOutcome, ContactChange, Event, Expire, PathKind, Rejection, SessionEnd, TicketRefusal,
+    AttemptOutcome, ContactChange, Event, Expire, Gauge, PathKind, Rejection, SessionEnd, TicketRefusal,
 };
 use crate::assemble::Assembly;
 use crate::bounded::{List, Queue};
@@ -19,7 +19,7 @@ use crate::giveback::Giveback;
 use crate::identity::{Shared, conversation_id};
 use crate::ids::{BatchId, CallerId, FeedNo, InviteId, PeerId, SessionId, StreamId};
 use crate::inbox::Inbox;
-use crate::limits::{LOOKUPS, OVERLAP_MAX, SESSIONS_PER_PEER};
+use crate::limits::{LOOKUPS, OVERLAP_MAX, PARTIALS, SESSIONS_PER_PEER};
 use crate::links::{Link, Links};
 use crate::outgoing::Outgoing;
 use crate::path::dial::{Dial, is_dialable};
@@ -101,6 +101,12 @@ impl Peer {
 
     pub(crate) const fn is_connected(&self) -> bool {
         self.connected
+    }
+
+    /// What is held for this peer, each beside the most that it may be.
+    pub(crate) fn held(&self) -> impl Iterator<Item = Gauge> + '_ {
+        let begun = Gauge::new("bodies begun", self.assembly.parts(), PARTIALS * self.sessions.len());
+        [begun, self.inbox.held()].into_iter().chain(self.outgoing.held())
     }
 
     fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
@@ -435,7 +441,9 @@ impl Peers {
         why: SessionEnd,
     ) {
         let Some(peer) = self.map.get_mut(&id) else { return };
-        peer.assembly.stream_over(stream);
+        if !planted!(cx, ChunkKept) {
+            peer.assembly.stream_over(stream);
+        }
         let before = peer.sessions.len();
         peer.sessions.retain(|other| *other != stream);
         if before == peer.sessions.len() {

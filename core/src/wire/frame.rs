@@ -4,7 +4,7 @@ use super::entry::{Author, Chunk, Gone, Run};
 use super::{Malformed, put, put_varint, take, take_front, take_varint};
 use crate::bounded::List;
 use crate::ids::{EntryHash, Epoch, QueueId};
-use crate::limits::{CANDIDATES as CANDIDATES_EACH, FRAME_BYTES, HAVE_FEEDS, RANGES};
+use crate::limits::{CANDIDATES as CANDIDATES_EACH, FRAME_BYTES, HAVE_FEEDS, HAVE_RANGES, HOLES};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
@@ -114,7 +114,10 @@ pub struct HaveFeed {
     /// Everything up to here, and the hash of that entry.
     pub upto: u64,
     pub hash: EntryHash,
-    pub beyond: List<HaveRange, RANGES>,
+    pub beyond: List<HaveRange, HAVE_RANGES>,
+    /// Which of the numbers that are missing before the last range are held as gone: they are not asked for, and whoever
+    /// has them may give them all the same.
+    pub gone: List<(u64, u64), HOLES>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -338,6 +341,7 @@ mod tests {
                 upto: 5,
                 hash: EntryHash([3; 32]),
                 beyond: List::of([HaveRange { first: 7, last: 9, hash: EntryHash([4; 32]) }]),
+                gone: List::new(),
             }]),
             closed: List::new(),
         };

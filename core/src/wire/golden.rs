@@ -69,6 +69,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
             upto: 4,
             hash: hash(3),
             beyond: List::of([HaveRange { first: 6, last: 7, hash: hash(4) }]),
+            gone: List::of([(5, 5)]),
         }]),
         closed: List::of([Closed { author: Author::Sender, epochs: 2, hash: hash(5) }]),
     };

@@ -121,7 +121,7 @@ impl Hostile {
         };
         let beyond = List::of((0..choice.below(RANGES as u64)).map(|_| range(choice)));
         victim.version += 1;
-        let feed = HaveFeed { author: Author::Receiver, epoch, upto, hash, beyond };
+        let feed = HaveFeed { author: Author::Receiver, epoch, upto, hash, beyond, gone: List::new() };
         let have = Have {
             holder: victim.epoch,
             version: if choice.below(4) == 0 { u64::MAX } else { victim.version },

@@ -54,8 +54,14 @@ pub(super) fn item(lamport: u64, caller: [u8; 16], body: Body<'_>) -> Item<'_> {
 
 /// A have-vector about feeds of whom it is sent to.
 pub(super) fn have(holder: Epoch, version: u64, credit: u32, feeds: Vec<(Epoch, u64, EntryHash)>) -> Vec<u8> {
-    let feed =
-        |(epoch, upto, hash)| HaveFeed { author: Author::Receiver, epoch, upto, hash, beyond: List::new() };
+    let feed = |(epoch, upto, hash)| HaveFeed {
+        author: Author::Receiver,
+        epoch,
+        upto,
+        hash,
+        beyond: List::new(),
+        gone: List::new(),
+    };
     let feeds = List::of(feeds.into_iter().map(feed));
     frame(&Frame::Have(Have { holder, version, credit, feeds, closed: List::new() }))
 }

@@ -59,6 +59,15 @@ impl Display {
             let (upto, beyond) =
                 if feed.mine { (feed.acked, &feed.acked_beyond) } else { (feed.head, &feed.beyond) };
             let mut shown = Shown { head: upto, ..Shown::default() };
+            if let Some(first) = feed.holes.first().filter(|_| !feed.mine) {
+                // What is gone was never shown, and may come.
+                shown.head = first.first - 1;
+                shown.beyond.extend(first.first..=upto);
+                for hole in feed.holes.iter() {
+                    shown.gaps.push((hole.first, hole.last));
+                    shown.beyond.retain(|seq| !(hole.first..=hole.last).contains(seq));
+                }
+            }
             let mut below = upto;
             for range in beyond.iter() {
                 shown.gaps.push((below + 1, range.first - 1));

@@ -29,6 +29,11 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    /// No entry, but what stands for some that will never come.
+    pub(super) const fn is_marker(&self) -> bool {
+        matches!(self.dropped, Some(Dropped::Gone { .. }))
+    }
+
     /// A message, and not the header of one that its author had taken back before it came.
     pub(super) fn is_text(&self) -> bool {
         self.kind == Kind::Text && self.dropped != Some(Dropped::ByAuthor)
@@ -87,6 +92,8 @@ pub(super) struct Touched {
     /// What is not there any more, or not as it was.
     pub(super) changed: Vec<(FeedNo, u64, Kept)>,
     pub(super) deleted: Vec<(FeedNo, u64, Kept)>,
+    /// What came where a marker stood.
+    pub(super) filled: Vec<(FeedNo, u64)>,
     pub(super) hidden: Vec<(OrderKey, FeedNo)>,
     pub(super) unlisted: Vec<(u64, Stored)>,
     pub(super) unnamed: Vec<(ConversationNo, CallerId, Stored)>,
@@ -262,7 +269,11 @@ impl Ledger {
             body: *blake3::hash(&entry.body).as_bytes(),
         };
         let before = self.entries.insert((feed, seq), kept);
-        if before.is_none() && kept.is_text() {
+        let fills = before.is_some_and(|before| {
+            before.is_marker() && before.hash == kept.hash && (!kept.is_marker() || kept.first > before.first)
+        });
+        let fills = fills && self.past.mended;
+        if (before.is_none() || fills) && kept.is_text() {
             *self.texts.entry(feed).or_default() += 1;
         }
         if let Some(old) = kept.replaces {
@@ -270,6 +281,11 @@ impl Ledger {
         }
         match before {
             None => touched.entries.push((feed, seq)),
+            Some(_) if fills && kept.is_marker() => {}
+            Some(_) if fills => {
+                touched.entries.push((feed, seq));
+                touched.filled.push((feed, seq));
+            }
             Some(before) if before != kept => touched.changed.push((feed, seq, before)),
             Some(_) => {}
         }

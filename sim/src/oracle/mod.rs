@@ -10,7 +10,7 @@ use crate::hostile::Shown;
 use crate::regret::Wish;
 use display::Display;
 use ledger::{Ledger, News, Place};
-use past::{Expiring, Line};
+use past::Expiring;
 use peerlink_core::api::{Batch, Event, Refusal};
 use peerlink_core::ids::{BatchId, CallerId, EntryHash, Epoch, MessageRef, PeerId};
 use peerlink_core::record::{ContactState, Dropped, Kind, OrderKey};
@@ -238,12 +238,17 @@ impl Oracle {
 
     fn remember(&mut self, host: usize, news: &News) {
         let Witness { ledger, wrote_ever, held_ever, .. } = &mut self.hosts[host];
-        for place in &news.written {
+        // What stands for numbers that are gone nobody wrote.
+        let mine =
+            news.written.iter().filter(|place| !ledger.shows_as_gone(&place.peer, &place.epoch, place.seq));
+        for place in mine {
             let hash = ledger.own(&place.peer, &place.epoch, place.seq);
             let caller = ledger.caller_of(&place.peer, &place.epoch, place.seq);
             wrote_ever.extend(hash.map(|hash| ((place.peer, place.epoch, place.seq, hash), caller)));
         }
-        for place in &news.received {
+        let entries =
+            news.received.iter().filter(|place| !ledger.shows_as_gone(&place.peer, &place.epoch, place.seq));
+        for place in entries {
             let hash = ledger.held(&place.peer, &place.epoch, place.seq);
             held_ever.extend(hash.map(|hash| (place.peer, place.epoch, place.seq, hash)));
         }
@@ -306,24 +311,24 @@ impl Oracle {
             return Err(wrong(Check::AcknowledgedIsDurable, what));
         }
         let own = author.ledger.own(&proof.peer, &proof.epoch, proof.seq);
+        if author.ledger.shows_as_gone(&proof.peer, &proof.epoch, proof.seq) {
+            // To its author too it is gone, and nobody says that it was delivered.
+            return Ok(());
+        }
         let mut held = None;
         for recipient in self.all_of(&proof.peer) {
             if held.is_some() && held == own {
                 break;
             }
-            let now = recipient.ledger.held(&author.peer, &proof.epoch, proof.seq);
+            // What stands for numbers that are gone is nothing that was delivered.
+            let gone = recipient.ledger.shows_as_gone(&author.peer, &proof.epoch, proof.seq);
+            let now = recipient.ledger.held(&author.peer, &proof.epoch, proof.seq).filter(|_| !gone);
             // What it said before it was rolled back was true then.
             let ever = || {
                 let key = (author.peer, proof.epoch, proof.seq, own?);
                 recipient.held_ever.contains(&key).then_some(key.3)
             };
             held = now.filter(|hash| own == Some(*hash)).or_else(ever).or(now).or(held);
-        }
-        // One copy may have said that it is gone, and the other takes that for this.
-        let given_up =
-            |recipient: &Witness| recipient.ledger.shows_as_gone(&author.peer, &proof.epoch, proof.seq);
-        if self.is_two(author) && self.all_of(&proof.peer).any(given_up) {
-            return Ok(());
         }
         match held {
             Some(hash) if Some(hash) == author.ledger.own(&proof.peer, &proof.epoch, proof.seq) => Ok(()),
@@ -729,11 +734,7 @@ impl Oracle {
             (None, Some(_)) => one_hid.contains(place),
             (None, None) => one_hid.contains(place) && other_hid.contains(place),
         };
-        // Of a profile that runs twice, one copy may say that a number is gone which neither it nor its contact has, and the
-        // other copy has it. Then what one side shows as gone stands on the other, under that name or an older one.
-        let gone = one.values().chain(other.values()).any(Line::is_gone);
-        let given_up = gone && (self.is_two(first) || self.is_two(second));
-        if let Some(at) = all.iter().position(|place| !equal(place)).filter(|_| !given_up) {
+        if let Some(at) = all.iter().position(|place| !equal(place)) {
             let what = format!("the histories of hosts {a} and {b} differ from message {at} on");
             return Err(wrong(Check::Histories, what));
         }

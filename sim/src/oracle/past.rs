@@ -54,11 +54,6 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// It says of numbers that they will never come.
-    pub(super) fn is_gone(&self) -> bool {
-        matches!(self.dropped, Some(Dropped::Gone { .. }))
-    }
-
     /// What both sides hold here is the same, as far as it is there.
     pub(super) fn agrees(&self, other: &Self) -> bool {
         let there = self.dropped.is_none() && other.dropped.is_none();
@@ -85,7 +80,8 @@ impl Ledger {
         let erased = |place: &Stored| {
             let kept = self.was_stored(place.feed, place.seq);
             let feed = self.feeds.get(&place.feed);
-            feed.zip(kept).is_some_and(|(feed, kept)| self.is_erased(feed, kept))
+            let filled = touched.filled.contains(&(place.feed, place.seq));
+            filled || feed.zip(kept).is_some_and(|(feed, kept)| self.is_erased(feed, kept))
         };
         if let Some((number, _)) = touched.unlisted.iter().find(|(_, place)| !erased(place)) {
             return Err(wrong(Check::NothingHidden, format!("arrival {number} was deleted")));

@@ -99,6 +99,7 @@ pub fn feed(mine: bool, head: u64) -> Feed {
         head,
         hash: hash(head),
         beyond: List::new(),
+        holes: List::new(),
         lamport: head,
         heads_named: List::new(),
         acked: 0,

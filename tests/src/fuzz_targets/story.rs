@@ -279,7 +279,8 @@ fn have(disk: &pair::Disk, draw: &mut Draw<'_>) -> Have {
             hash: hash(disk, draw),
         });
         let beyond = List::of(beyond.collect::<Vec<_>>());
-        HaveFeed { author, epoch, upto: number(draw), hash: hash(disk, draw), beyond }
+        let gone = List::of((0..draw.byte() % 2).map(|_| (number(draw), number(draw))).collect::<Vec<_>>());
+        HaveFeed { author, epoch, upto: number(draw), hash: hash(disk, draw), beyond, gone }
     });
     let feeds = List::of(feeds.collect::<Vec<_>>());
     Have {
