@@ -18,4 +18,5 @@ mod openers;
 mod people;
 mod ports;
 mod rules;
+mod stun;
 mod vantage;
