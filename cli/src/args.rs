@@ -37,6 +37,8 @@ pub(crate) enum Setting {
     Expire,
     /// Relays through which others reach you when they cannot directly, as PEER@ADDRESS:PORT,…; or none
     Relays,
+    /// Servers that are asked from where you are seen, beside the relays (STUN), as HOST:PORT,…; or none
+    Stun,
     /// Relay packets for others, who can then reach each other through you: on or off, from the next start on
     Relay,
     /// Use UDP beside TCP: on or off, from the next start on
@@ -167,6 +169,8 @@ pub(crate) enum Command {
     },
     /// Show what is connected, what waits, and why
     Status,
+    /// Find out how you, or a contact, can be reached, why not, and what would help
+    Doctor { contact: Option<String> },
     /// Run in the foreground: be reachable, deliver what waits
     Up {
         /// Listen here from now on (may be given twice)

@@ -3,7 +3,7 @@
 use crate::args::{Args, Command, Setting, Wait};
 use crate::client::Session;
 use crate::fault::{Code, Fault};
-use crate::limits::{HISTORY_LAST, INVITE_EXPIRES, SMALL_FILE_BYTES, WAIT};
+use crate::limits::{EXAMINE, HISTORY_LAST, INVITE_EXPIRES, SMALL_FILE_BYTES, TRIES_SHOWN, WAIT};
 use crate::profile::{Profile, Settings};
 use crate::proto::Request;
 use crate::show::{message, notice, visible};
@@ -118,6 +118,7 @@ pub(crate) fn run(args: Args) -> Result<(), Fault> {
         }
         Command::Config { setting, value } => config(&profile, setting, value, json),
         Command::Status => status(&profile, json),
+        Command::Doctor { contact } => doctor(&profile, contact, json),
         Command::Up { listen } => up(&profile, listen, json),
         Command::Relay { listen } => relay(&profile, listen, json),
         Command::Repair => crate::repair::run(&profile, json),
@@ -282,8 +283,8 @@ fn link_lines(contact: &Value) -> Vec<String> {
         return vec![format!("since {}", time(&link, "since_ms"))];
     }
     let tries = link.get("tries").and_then(Value::as_array).cloned().unwrap_or_default();
-    let tried =
-        tries.iter().map(|a| format!("{}  {}: {}", time(a, "at_ms"), text(a, "remote"), text(a, "outcome")));
+    let shown = tries.iter().skip(tries.len().saturating_sub(TRIES_SHOWN));
+    let tried = shown.map(|a| format!("{}  {}", time(a, "at_ms"), text(a, "words")));
     let next = link.get("next_ms").and_then(Value::as_u64);
     let next = next.map(|at| match at.saturating_sub(now).div_ceil(1000) {
         0 => "next try now".to_owned(),
@@ -386,7 +387,7 @@ fn config(
     value: Option<String>,
     json: bool,
 ) -> Result<(), Fault> {
-    let mut request = (None, None);
+    let mut request = (None, None, None);
     if let (Some(setting), Some(value)) = (setting, &value) {
         let mut settings = profile.settings()?;
         match setting {
@@ -400,18 +401,23 @@ fn config(
                 request.1 =
                     Some(if relays.is_empty() { "none".to_owned() } else { settings.relays.join(",") });
             }
+            Setting::Stun => {
+                settings.stun = crate::profile::parse_servers(value)?;
+                request.2 = Some(settings.stun.clone());
+            }
             Setting::Relay => settings.relay = on_or_off(value)?,
             Setting::Udp => settings.udp = on_or_off(value)?,
             Setting::Mapping => settings.mapping = on_or_off(value)?,
         }
         profile.write_settings(&settings)?;
     }
-    let (expire, relays) = request;
-    let mut answer = call(profile, Request::Config { expire, relays })?;
+    let (expire, relays, stun) = request;
+    let mut answer = call(profile, Request::Config { expire, relays, stun })?;
     let settings = profile.settings()?;
     if json {
         if let Some(object) = answer.as_object_mut() {
             object.insert("relays".into(), json!(settings.relays));
+            object.insert("stun".into(), json!(settings.stun));
             object.insert("relay".into(), json!(settings.relay));
             object.insert("udp".into(), json!(settings.udp));
             object.insert("mapping".into(), json!(settings.mapping));
@@ -426,10 +432,13 @@ fn config(
     }
     let switch = |on: bool| if on { "on" } else { "off" };
     let relays = if settings.relays.is_empty() { "none".to_owned() } else { settings.relays.join(", ") };
+    let stun = settings.stun.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let stun = if stun.is_empty() { "none".to_owned() } else { stun };
     let expire = after.map_or("never".to_owned(), crate::span::spoken);
     for (of, name, value) in [
         (Setting::Expire, "expire", expire.as_str()),
         (Setting::Relays, "relays", relays.as_str()),
+        (Setting::Stun, "stun", stun.as_str()),
         (Setting::Relay, "relay", switch(settings.relay)),
         (Setting::Udp, "udp", switch(settings.udp)),
         (Setting::Mapping, "mapping", switch(settings.mapping)),
@@ -464,6 +473,8 @@ fn changed(setting: Setting, settings: &Settings, after: Option<Duration>) -> St
             "Who cannot reach you directly does so through these relays. They see that packets pass, and nothing in them."
                 .to_owned()
         }
+        (Setting::Stun, _) if settings.stun.is_empty() => "Only relays are asked from where you are seen.".to_owned(),
+        (Setting::Stun, _) => "They are asked now from where you are seen; see peerlink doctor.".to_owned(),
         (Setting::Relay, _) if settings.relay => {
             "From the next start on this node relays packets for others.".to_owned()
         }
@@ -543,6 +554,13 @@ fn status(profile: &Profile, json: bool) -> Result<(), Fault> {
     if running {
         line(&format!("Listening on {}", list("listen")));
         line(&format!("Others are told {}", list("reachable")));
+        if let Some(seen) = value.get("seen").and_then(|seen| seen.get("addresses")).and_then(Value::as_array)
+        {
+            let seen: Vec<&str> = seen.iter().filter_map(Value::as_str).collect();
+            if !seen.is_empty() {
+                line(&format!("You are seen at {}", seen.join(", ")));
+            }
+        }
         for relay in value.get("relays").and_then(Value::as_array).cloned().unwrap_or_default() {
             let state = relay.get("link").map(|link| text(link, "detail")).unwrap_or_default();
             line(&format!("Relay {}: {state}", text(&relay, "relay")));
@@ -587,6 +605,13 @@ fn status(profile: &Profile, json: bool) -> Result<(), Fault> {
         line(&format!("Turned away: {}", counts.join(", ")));
     }
     Ok(())
+}
+
+fn doctor(profile: &Profile, contact: Option<String>, json: bool) -> Result<(), Fault> {
+    let mut session = Session::open(profile)?;
+    let within_ms = u64::try_from(EXAMINE.as_millis()).unwrap_or(u64::MAX);
+    let facts = session.client.call(Request::Examine { contact, within_ms })?;
+    crate::doctor::show(facts, session.host.is_none(), json)
 }
 
 fn up(profile: &Profile, listen: Vec<SocketAddr>, json: bool) -> Result<(), Fault> {

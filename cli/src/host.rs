@@ -83,7 +83,7 @@ impl Host {
         let (writer, loader, reader) = opened.split();
         let settings = profile.settings()?;
         let relays = settings.home_relays()?;
-        let mut listen = settings.listen;
+        let mut listen = settings.listen.clone();
         if !must_listen {
             listen.retain(is_free);
         }
@@ -91,8 +91,14 @@ impl Host {
             Driver::start(node, writer, loader, DriverConfig { listen }).map_err(|error| {
                 Fault::internal(format!("{error}; choose another port: peerlink up --listen ADDR:PORT"))
             })?;
-        let service =
-            Arc::new(Service { peer, handle, reader, hub: Hub::default(), relays: Mutex::default() });
+        let service = Arc::new(Service {
+            peer,
+            handle,
+            reader,
+            hub: Hub::default(),
+            relays: Mutex::default(),
+            udp: settings.udp,
+        });
         let watched = service.clone();
         let events = std::thread::Builder::new()
             .name("events".into())
@@ -100,6 +106,7 @@ impl Host {
             .map_err(Fault::internal)?;
         *running() = Some((service.clone(), socket.clone()));
         service.use_relays(relays)?;
+        service.use_servers(settings.stun)?;
         let host = Self { service, socket, events: Some(events) };
         host.serve()?;
         Ok(host)

@@ -1,13 +1,16 @@
 //! What happens in the node, handed to every front end that listens; and what is known of each contact's connection.
 
 use crate::limits::{CLIENT_EVENTS, TRIES};
-use peerlink_core::api::{AttemptOutcome, DialFailure, Event, PathKind, SessionEnd, Transport};
+use peerlink_core::api::{
+    AttemptOutcome, DialFailure, Event, NatFiltering, NatMapping, PathKind, SessionEnd, Transport,
+};
 use peerlink_core::ids::PeerId;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Note {
@@ -25,9 +28,57 @@ struct State {
     links: BTreeMap<PeerId, Link>,
     /// What routers opened: in front of which, for what, and where.
     mapped: BTreeSet<(SocketAddr, Transport, SocketAddr)>,
+    seen: Option<Seen>,
     ready: bool,
     store_failed: bool,
     closed: bool,
+}
+
+/// How others see this node's datagrams, as it last said.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) mapping: NatMapping,
+    pub(crate) filtering: NatFiltering,
+}
+
+impl Seen {
+    /// For front ends that are programs.
+    pub(crate) fn json(&self) -> Value {
+        let mapping = match self.mapping {
+            NatMapping::Unknown => "unknown",
+            NatMapping::None => "none",
+            NatMapping::Translated => "translated",
+            NatMapping::EndpointIndependent => "endpoint_independent",
+            NatMapping::EndpointDependent => "endpoint_dependent",
+        };
+        let filtering = match self.filtering {
+            NatFiltering::Unknown => "unknown",
+            NatFiltering::EndpointIndependent => "endpoint_independent",
+            NatFiltering::AddressDependent => "address_dependent",
+            NatFiltering::AddressAndPortDependent => "address_and_port_dependent",
+        };
+        json!({ "addresses": self.addresses, "mapping": mapping, "filtering": filtering })
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Try {
+    remote: SocketAddr,
+    path: PathKind,
+    outcome: AttemptOutcome,
+    at_ms: u64,
+}
+
+impl Try {
+    fn words(&self) -> String {
+        let by = match self.path {
+            PathKind::Stream => "",
+            PathKind::Datagram => " by UDP",
+            PathKind::Relayed => " through the relay",
+        };
+        format!("{}{by}: {}", self.remote, outcome_words(self.outcome))
+    }
 }
 
 /// How a contact can be reached, as far as it is known. Times are milliseconds since 1970.
@@ -35,13 +86,15 @@ struct State {
 pub(crate) struct Link {
     connected: Option<(SocketAddr, u64)>,
     path: Option<PathKind>,
+    /// How long an answer last took.
+    round_trip: Option<Duration>,
     ended: Option<(SessionEnd, u64)>,
     /// The newest last.
-    tries: VecDeque<(SocketAddr, AttemptOutcome, u64)>,
+    tries: VecDeque<Try>,
     next_ms: Option<u64>,
 }
 
-fn outcome_words(outcome: AttemptOutcome) -> &'static str {
+pub(crate) fn outcome_words(outcome: AttemptOutcome) -> &'static str {
     match outcome {
         AttemptOutcome::Connected => "connected",
         AttemptOutcome::Superseded => "another connection was faster",
@@ -77,20 +130,31 @@ pub(crate) const fn path_word(path: PathKind) -> &'static str {
 }
 
 impl Link {
+    pub(crate) const fn is_connected(&self) -> bool {
+        self.connected.is_some()
+    }
+
+    /// How it is connected, if it is.
+    pub(crate) fn path(&self) -> Option<PathKind> {
+        self.path.filter(|_| self.is_connected())
+    }
+
     /// In the user's words.
     pub(crate) fn describe(&self) -> String {
         if let Some((remote, _)) = self.connected {
-            return match self.path {
+            let words = match self.path {
                 Some(PathKind::Relayed) => format!("connected through the relay at {remote}"),
                 Some(PathKind::Datagram) => format!("connected to {remote} by UDP"),
                 Some(PathKind::Stream) | None => format!("connected to {remote}"),
             };
+            return match self.round_trip {
+                Some(time) if time < Duration::from_millis(1) => format!("{words}, below 1 ms"),
+                Some(time) => format!("{words}, {} ms", time.as_millis()),
+                None => words,
+            };
         }
         let ended = self.ended.map(|(why, _)| end_words(why).to_owned());
-        let tried = self
-            .tries
-            .back()
-            .map(|(remote, outcome, _)| format!("last try {remote}: {}", outcome_words(*outcome)));
+        let tried = self.tries.back().map(|last| format!("last try {}", last.words()));
         let words: Vec<String> = ended.into_iter().chain(tried).collect();
         if words.is_empty() { "not tried yet".to_owned() } else { words.join("; ") }
     }
@@ -99,14 +163,21 @@ impl Link {
         let tries: Vec<Value> = self
             .tries
             .iter()
-            .map(|(remote, outcome, at)| {
-                json!({ "at_ms": at, "remote": remote, "outcome": outcome_words(*outcome) })
+            .map(|one| {
+                json!({
+                    "at_ms": one.at_ms,
+                    "remote": one.remote,
+                    "path": path_word(one.path),
+                    "outcome": outcome_words(one.outcome),
+                    "words": one.words(),
+                })
             })
             .collect();
         json!({
             "connected": self.connected.is_some(),
             "remote": self.connected.map(|(remote, _)| remote),
             "path": self.path.filter(|_| self.connected.is_some()).map(path_word),
+            "round_trip_us": self.round_trip.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
             "since_ms": self.connected.map(|(_, since)| since).or(self.ended.map(|(_, since)| since)),
             "tries": tries,
             "next_ms": self.next_ms,
@@ -131,11 +202,12 @@ impl Link {
                 *self = Self { connected: Some((*remote, since)), path: Some(*path), ..Self::default() };
             }
             Event::Disconnected { why, .. } => *self = Self { ended: Some((*why, now)), ..Self::default() },
-            Event::Attempt { remote, outcome, .. } => {
+            Event::RoundTrip { round_trip, .. } => self.round_trip = Some(*round_trip),
+            Event::Attempt { remote, path, outcome, .. } => {
                 if self.tries.len() >= TRIES {
                     self.tries.pop_front();
                 }
-                self.tries.push_back((*remote, *outcome, now));
+                self.tries.push_back(Try { remote: *remote, path: *path, outcome: *outcome, at_ms: now });
                 self.next_ms = None;
             }
             Event::NextAttempt { at, .. } => self.next_ms = Some(crate::clock::wall_ms_at(*at)),
@@ -198,6 +270,11 @@ impl Hub {
         state.mapped.iter().map(of).collect()
     }
 
+    /// How others see this node. `None`: that was not found out yet.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        self.state().seen.clone()
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         self.state().ready
     }
@@ -216,10 +293,15 @@ impl Hub {
         let mut state = self.state();
         match &event {
             Event::Ready => state.ready = true,
+            Event::Observed { addresses, mapping, filtering } => {
+                state.seen =
+                    Some(Seen { addresses: addresses.to_vec(), mapping: *mapping, filtering: *filtering });
+            }
             Event::StoreFailed => state.store_failed = true,
             Event::Connected { peer, .. }
             | Event::PathChanged { peer, .. }
             | Event::RelayChanged { relay: peer, .. }
+            | Event::RoundTrip { peer, .. }
             | Event::Disconnected { peer, .. }
             | Event::Attempt { peer, .. }
             | Event::NextAttempt { peer, .. } => state.links.entry(*peer).or_default().note(&event),

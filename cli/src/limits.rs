@@ -14,8 +14,12 @@ pub(crate) const PAGE: usize = 200;
 pub(crate) const HISTORY_LAST: usize = 50;
 /// What the files beside the store hold at most.
 pub(crate) const SMALL_FILE_BYTES: u64 = 4096;
-/// Tries to reach a contact that `status` remembers.
-pub(crate) const TRIES: usize = 4;
+/// Tries to reach a contact that are remembered.
+pub(crate) const TRIES: usize = 16;
+/// Of these, how many `status` shows of each contact.
+pub(crate) const TRIES_SHOWN: usize = 4;
+/// How long `doctor` waits for answers from outside.
+pub(crate) const EXAMINE: Duration = Duration::from_secs(8);
 /// Proofs of delivery that a chat remembers, for a message whose answer comes after its proof.
 pub(crate) const PROOFS: usize = 256;
 /// Lines that a chat on a terminal begins with, unless more are unread.

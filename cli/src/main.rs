@@ -8,6 +8,7 @@ mod client;
 mod clock;
 mod commands;
 mod demo;
+mod doctor;
 mod fault;
 mod host;
 mod hub;

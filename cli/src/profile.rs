@@ -7,12 +7,12 @@ use crate::fault::{Code, Fault};
 use crate::limits::{SMALL_FILE_BYTES, SOCKET_PATH};
 use peerlink_core::identity::{Identity, IdentitySecret};
 use peerlink_core::ids::PeerId;
-use peerlink_core::limits::RELAYS;
+use peerlink_core::limits::{RELAYS, STUN_SERVERS};
 use peerlink_core::wire::peer_record::Relay;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -41,6 +41,9 @@ pub(crate) struct Settings {
     /// The home relays.
     #[serde(default)]
     pub(crate) relays: Vec<String>,
+    /// Servers that are asked from where this node is seen.
+    #[serde(default)]
+    pub(crate) stun: Vec<SocketAddr>,
 }
 
 const fn yes() -> bool {
@@ -49,7 +52,7 @@ const fn yes() -> bool {
 
 impl Settings {
     pub(crate) const fn new(listen: Vec<SocketAddr>) -> Self {
-        Self { v: 1, listen, udp: true, mapping: true, relay: false, relays: Vec::new() }
+        Self { v: 1, listen, udp: true, mapping: true, relay: false, relays: Vec::new(), stun: Vec::new() }
     }
 
     pub(crate) fn home_relays(&self) -> Result<Vec<Relay>, Fault> {
@@ -69,6 +72,23 @@ pub(crate) fn parse_relays(text: &str) -> Result<Vec<Relay>, Fault> {
         return Err(Fault::usage(format!("at most {RELAYS} relays")));
     }
     Ok(relays)
+}
+
+/// STUN servers as a person writes them: `HOST:PORT`, with commas between several; `none` is none.
+pub(crate) fn parse_servers(text: &str) -> Result<Vec<SocketAddr>, Fault> {
+    if text == "none" {
+        return Ok(Vec::new());
+    }
+    let mut servers = Vec::new();
+    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let found = name.to_socket_addrs();
+        let found = found.map_err(|error| Fault::usage(format!("{name}: {error}; write HOST:PORT")))?;
+        servers.extend(found.take(1));
+    }
+    if servers.len() > STUN_SERVERS {
+        return Err(Fault::usage(format!("at most {STUN_SERVERS} servers")));
+    }
+    Ok(servers)
 }
 
 impl Profile {

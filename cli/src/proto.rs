@@ -72,6 +72,15 @@ pub(crate) enum Request {
         /// The home relays from now on.
         #[serde(default)]
         relays: Option<String>,
+        /// The STUN servers from now on.
+        #[serde(default)]
+        stun: Option<Vec<std::net::SocketAddr>>,
+    },
+    /// What is known of how this node, or a contact, is reached; both are tried anew, for at most so long.
+    Examine {
+        #[serde(default)]
+        contact: Option<String>,
+        within_ms: u64,
     },
     Nickname {
         nickname: Option<String>,

@@ -34,6 +34,8 @@ pub(crate) struct Service {
     pub(crate) reader: Reader,
     pub(crate) hub: Hub,
     pub(crate) relays: Mutex<Vec<Relay>>,
+    /// Datagrams are used beside streams.
+    pub(crate) udp: bool,
 }
 
 /// A subscription that ends with its scope.
@@ -117,7 +119,12 @@ impl Service {
             Request::History { contact, last } => self.history(&contact, last),
             Request::Cancel { contact, message } => self.cancel(&contact, message.as_deref()),
             Request::Delete { contact, message } => self.delete(&contact, message.as_deref()),
-            Request::Config { expire, relays } => self.config(expire.as_deref(), relays.as_deref()),
+            Request::Config { expire, relays, stun } => {
+                self.config(expire.as_deref(), relays.as_deref(), stun)
+            }
+            Request::Examine { contact, within_ms } => {
+                self.examine(contact.as_deref(), Duration::from_millis(within_ms))
+            }
             Request::Status => self.status(),
             Request::Nickname { nickname } => {
                 let nickname = nickname.as_deref().map(parse_name).transpose()?;
@@ -128,7 +135,7 @@ impl Service {
     }
 
     /// Gives a request to the node; refused ones in the user's words.
-    fn command(&self, command: Command) -> Result<(), Fault> {
+    pub(crate) fn command(&self, command: Command) -> Result<(), Fault> {
         match self.handle.command(command) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(refused)) => Err(refusal(refused.why)),
@@ -167,11 +174,24 @@ impl Service {
         Ok(())
     }
 
-    fn home_relays(&self) -> Vec<Relay> {
+    pub(crate) fn home_relays(&self) -> Vec<Relay> {
         self.relays.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn config(&self, expire: Option<&str>, relays: Option<&str>) -> Result<Value, Fault> {
+    /// These servers are asked from where this node is seen, from now on.
+    pub(crate) fn use_servers(&self, servers: Vec<SocketAddr>) -> Result<(), Fault> {
+        self.command(Command::UseStunServers { servers: List::of(servers) })
+    }
+
+    fn config(
+        &self,
+        expire: Option<&str>,
+        relays: Option<&str>,
+        stun: Option<Vec<SocketAddr>>,
+    ) -> Result<Value, Fault> {
+        if let Some(servers) = stun {
+            self.use_servers(servers)?;
+        }
         if let Some(relays) = relays {
             self.use_relays(crate::profile::parse_relays(relays)?)?;
         }
@@ -228,7 +248,7 @@ impl Service {
         }
     }
 
-    fn contact_json(&self, info: &ContactInfo) -> Value {
+    pub(crate) fn contact_json(&self, info: &ContactInfo) -> Value {
         let contact = &info.contact;
         let state = match &contact.state {
             _ if contact.blocked => "blocked",
@@ -539,7 +559,7 @@ impl Service {
         let _later = self.command(Command::MarkRead { peer, ordinal });
     }
 
-    fn status(&self) -> Result<Value, Fault> {
+    pub(crate) fn status(&self) -> Result<Value, Fault> {
         let contacts = self.contacts()?;
         let stats = self.handle.stats();
         let listen: Vec<String> = self.handle.listen_addresses().iter().map(ToString::to_string).collect();
@@ -557,6 +577,7 @@ impl Service {
                 "relay": relay.to_string(),
                 "link": self.hub.link(&relay.peer).json(),
             })).collect::<Vec<_>>(),
+            "seen": self.hub.seen().map(|seen| seen.json()),
             "relayed": stats.forwarded,
             "not_relayed": stats.not_forwarded,
             "contacts": contacts.iter().map(|info| self.contact_json(info)).collect::<Vec<_>>(),

@@ -224,10 +224,22 @@ fn two_machines_without_a_way_to_each_other_talk_through_a_third() {
         assert_eq!(lab.run(1, &["send", "Ali", &format!("from Bob {n}")]), (0, "delivered\n".into()));
     }
     assert!(lab.run(0, &["status"]).1.contains("connected through the relay at 10.78.1.1:7777"));
+    let (code, said) = lab.run(0, &["doctor", "Bob"]);
+    assert_eq!(code, 0, "{said}");
+    for words in [
+        "You are seen at 10.78.1.2:",
+        "no router translates your address",
+        "Bob: connected through the relay",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
     // The relay dies and comes back; what was written meanwhile arrives, once.
     lab.kill(2);
     let (code, said) = lab.run(0, &["send", "Bob", "while the relay is away", "--timeout", "1"]);
     assert_eq!(code, 4, "{said}");
+    let (code, said) = lab.run(0, &["doctor", "Bob"]);
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("7777 does not answer: is it running"), "{said}");
     lab.start(2, &["relay"]);
     until("delivered", || {
         lab.run(0, &["status"]).1.lines().any(|line| line.contains("Bob") && !line.contains("queued"))

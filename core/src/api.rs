@@ -2,7 +2,7 @@
 
 use crate::bounded::List;
 use crate::ids::{BatchId, CallerId, Epoch, LoadId, MessageRef, Name, PeerId, StreamId};
-use crate::limits::{ADDRESSES, GATEWAYS, RELAYS};
+use crate::limits::{ADDRESSES, GATEWAYS, RELAYS, STUN_SERVERS};
 use crate::record::{Key, KeyBytes, Kind};
 use crate::ticket::{Ticket, TicketSecret};
 use crate::time::{Duration, Instant, WallClock};
@@ -167,6 +167,10 @@ pub enum Command {
     /// The home relays of this node, for this run: where others reach it if they cannot reach it directly.
     UseRelays {
         relays: List<Relay, RELAYS>,
+    },
+    /// Servers beside the relays that are asked from where this node's datagrams come (STUN, RFC 8489), for this run.
+    UseStunServers {
+        servers: List<SocketAddr, STUN_SERVERS>,
     },
     /// The user is looking: try to reach this contact now, whatever the backoff says.
     Reach {
@@ -405,11 +409,22 @@ pub enum Event {
         external: SocketAddr,
         up: bool,
     },
+    /// From where others see this node's datagrams come, the newest last, and what the boxes between do.
+    Observed {
+        addresses: List<SocketAddr, RELAYS>,
+        mapping: NatMapping,
+        filtering: NatFiltering,
+    },
     /// The packets of a session go another way now.
     PathChanged {
         peer: PeerId,
         remote: SocketAddr,
         path: PathKind,
+    },
+    /// A peer or a relay answered: so long it took, there and back.
+    RoundTrip {
+        peer: PeerId,
+        round_trip: Duration,
     },
     Disconnected {
         peer: PeerId,
@@ -442,6 +457,33 @@ pub enum Event {
     StoreFailed,
     /// Everything is closed; the program may end.
     Stopped,
+}
+
+/// From which addresses a node is seen, behind the boxes that are between (RFC 4787, section 4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NatMapping {
+    /// Nobody answered.
+    Unknown,
+    /// From its own.
+    None,
+    /// From another; only one answered.
+    Translated,
+    /// From the same one, whoever looks: a peer can be told where to send.
+    EndpointIndependent,
+    /// From another for everybody: nobody can be told.
+    EndpointDependent,
+}
+
+/// What these boxes let in (RFC 4787, section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NatFiltering {
+    /// No server could tell.
+    Unknown,
+    EndpointIndependent,
+    /// Whatever comes from an address that was spoken to.
+    AddressDependent,
+    /// Whatever comes from an address and port that were spoken to.
+    AddressAndPortDependent,
 }
 
 /// What moves the packets of a session.

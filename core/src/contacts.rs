@@ -61,6 +61,7 @@ impl Peers {
             | Command::SetExpire { .. }
             | Command::Advertise { .. }
             | Command::UseRelays { .. }
+            | Command::UseStunServers { .. }
             | Command::Shutdown => None,
         }
     }
@@ -143,6 +144,7 @@ impl Peers {
                 own.renew(cx, false);
             }
             Command::UseRelays { relays } => own.relays(cx, relays),
+            Command::UseStunServers { servers } => own.stun_servers(cx, servers),
             Command::Reach { peer } => {
                 self.probe(cx, links, peer);
                 self.reach(cx, links, peer);

@@ -42,6 +42,8 @@ pub(crate) enum Timer {
     Relay(PeerId),
     /// Something is to be asked of a gateway, or a port is not open any more.
     Gateway,
+    /// A server that was asked from where we are seen did not answer yet.
+    Observe,
 }
 
 /// What an outbox asks for.

@@ -173,6 +173,15 @@ pub const NATPMP_WAIT: Duration = Duration::from_millis(250);
 pub const NATPMP_TRIES: u32 = 9;
 /// Attributes of a STUN request that are named as not understood.
 pub const STUN_UNKNOWN: usize = 8;
+/// STUN servers that a node is told of, beside its relays.
+pub const STUN_SERVERS: usize = 4;
+/// Questions of one round to servers: one to each relay and server, and three about what they have elsewhere.
+pub const OBSERVERS: usize = RELAYS + STUN_SERVERS + 3;
+/// A question is asked this many times; again after this, doubling (RFC 8489, section 6.2.1).
+pub const STUN_TRIES: u32 = 3;
+pub const STUN_FIRST: Duration = Duration::from_millis(500);
+/// What a relay says begins a round of questions at most this often.
+pub const STUN_REST: Duration = Duration::from_secs(30);
 
 // --- relays ------------------------------------------------------------------------------------------------------
 
@@ -180,6 +189,8 @@ pub const STUN_UNKNOWN: usize = 8;
 pub const CANDIDATES: usize = 16;
 /// Relays that one node keeps a session with: its own, and those of peers that it wants to reach.
 pub const RELAYS_USED: usize = 64;
+/// Of these, for the sake of one peer: as many as its record names, and those that it named before.
+pub const RELAYS_EACH: usize = 2 * RELAYS;
 /// Packets that wait for one relay to take them.
 pub const TO_RELAY: usize = 256;
 /// A relay that was used for a peer is left when nothing went over it for this long.
@@ -187,6 +198,8 @@ pub const RELAY_IDLE: Duration = Duration::from_secs(120);
 /// Clients that one relay serves, queues of one client, and ways through it that end at one client.
 pub const CLIENTS: usize = 16_384;
 pub const QUEUES: usize = CONTACTS + INVITES;
+/// Queues of all of them.
+pub const QUEUES_SERVED: usize = 512 * 1024;
 pub const BACK_PORTS: usize = 256;
 /// Packets that wait for one client to take them, of each sender.
 pub const FORWARDED: usize = 64;
@@ -315,6 +328,8 @@ const _: () = {
     assert!(PCP_TRIES <= PCP_TRIES_SPOKEN, "who answered once is waited for longer");
     assert!(FORWARDED * PACKET_BYTES < FORWARDED_BYTES, "one sender does not fill what may wait");
     assert!(PACKET_THRESHOLD <= PACKET_THRESHOLD_MAX);
+    assert!(QUEUES < QUEUES_SERVED && CLIENTS < QUEUES_SERVED, "a client more or less is not felt");
+    assert!(RELAYS + RELAYS_EACH < RELAYS_USED, "no peer takes the places of all others");
     assert!(CANDIDATES < WAYS, "what is tried leaves room for what works");
     assert!(OUTBOUND_BYTES >= 2 * (PLAINTEXT_BYTES + RECORD_PREFIX), "a record fits beside another");
     assert!(INBOUND_BYTES >= 2 * (PLAINTEXT_BYTES + RECORD_PREFIX));

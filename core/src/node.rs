@@ -19,6 +19,7 @@ use crate::via::{Came, Vias};
 use crate::wire::handshake::WANTS_RELAY;
 use crate::wire::stun::is_stun;
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 
 /// What differs between installations beside their secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,7 +182,7 @@ impl Node {
                 self.map_ports();
             }
             Input::Datagram { remote, bytes } if is_stun(bytes) && self.cx.datagrams => {
-                self.relaying.stun(&mut self.cx, remote, bytes);
+                self.stun(remote, bytes);
             }
             Input::Datagram { remote, bytes } if self.cx.datagrams => self.packet(Place::Udp(remote), bytes),
             Input::Datagram { .. } => {}
@@ -196,9 +197,11 @@ impl Node {
                 self.peers.set_expiry(&mut self.cx);
             }
             Input::LocalAddresses(addresses) => {
+                let somewhere = !addresses.is_empty();
                 if self.own.local_addresses(&mut self.cx, addresses) {
                     self.links.moved(&mut self.cx);
-                    self.peers.probe_all(&mut self.cx, &mut self.links);
+                    self.vias.moved(&mut self.cx, &mut self.links, somewhere);
+                    self.peers.moved(&mut self.cx, &mut self.links, somewhere);
                 }
             }
             Input::Gateways(gateways) => {
@@ -212,6 +215,15 @@ impl Node {
         self.due();
         self.keep();
         self.route();
+    }
+
+    /// An answer to what we asked, or somebody's question.
+    fn stun(&mut self, remote: SocketAddr, bytes: &[u8]) {
+        match self.own.observed_by(&mut self.cx, remote, bytes) {
+            Some(true) => self.peers.tell_candidates(&mut self.cx, &mut self.links),
+            Some(false) => {}
+            None => self.relaying.stun(&mut self.cx, remote, bytes),
+        }
     }
 
     /// This store was rolled back: what is written from now on must not take numbers that were used before.
@@ -251,6 +263,8 @@ impl Node {
                 self.vias.set_home(&mut self.cx, &mut self.links, relays.clone());
                 self.cx.queues_changed = true;
             }
+            // Somebody is looking.
+            Command::Reach { .. } => self.vias.reach_home(&mut self.cx, &mut self.links),
             Command::Shutdown => {
                 self.vias.shutdown(&mut self.cx, &mut self.links);
                 self.relaying.shutdown(&mut self.cx, &mut self.links);
@@ -382,6 +396,8 @@ impl Node {
                     if let Some(id) = self.vias.relay_of(relay) {
                         self.peers.relay_up(&mut self.cx, &id);
                     }
+                    // The network may be back, where nobody answered before.
+                    self.own.look_again(&mut self.cx, false);
                 }
                 Came::Packet { from, packet } => self.packet(Place::Via { link: relay, port: from }, &packet),
                 Came::Nobody(port) => {
@@ -393,6 +409,7 @@ impl Node {
                 Came::Observed(address) => {
                     if self.own.observed(address) {
                         self.peers.tell_candidates(&mut self.cx, &mut self.links);
+                        self.own.look_again(&mut self.cx, true);
                     }
                 }
                 Came::Over => self.over(relay, AttemptOutcome::Refused, SessionEnd::Closed, true),
@@ -411,11 +428,16 @@ impl Node {
                 self.vias.want(relay.peer, queues);
             }
         }
+        for relay in self.vias.take_left() {
+            for lost in self.links.lose(&mut self.cx, relay, None) {
+                self.over(lost, AttemptOutcome::HandshakeFailed, SessionEnd::Lost, true);
+            }
+        }
         for peer in core::mem::take(&mut self.cx.silent) {
             self.peers.through_relays(&mut self.cx, &peer);
         }
         for (peer, relay) in core::mem::take(&mut self.cx.through) {
-            if let Some(link) = self.vias.link(&mut self.cx, &mut self.links, relay) {
+            if let Some(link) = self.vias.link(&mut self.cx, &mut self.links, relay, peer) {
                 self.peers.reach_through(&mut self.cx, &mut self.links, peer, &relay.peer, link);
             }
         }
@@ -494,6 +516,7 @@ impl Node {
                 Timer::Relay(id) => self.vias.due(&mut self.cx, &mut self.links, id),
                 Timer::Gateway => self.map_ports(),
                 Timer::Record => self.own.renew(&mut self.cx, true),
+                Timer::Observe => self.own.ask(&mut self.cx),
                 Timer::Expiry => self.peers.expiry_due(&mut self.cx),
                 Timer::Shutdown => {
                     let late: Vec<StreamId> = self.links.streams().collect();
@@ -556,6 +579,7 @@ impl Node {
                     self.peers.all_reach(&mut self.cx, &mut self.links);
                     self.vias.all_reach(&mut self.cx, &mut self.links);
                     self.map_ports();
+                    self.own.started(&mut self.cx);
                     self.peers.go_on(&mut self.cx);
                     self.read_on();
                 }

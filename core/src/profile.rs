@@ -1,11 +1,15 @@
 //! The installation's own record: settings, start counter, and the signed statement of where it can be reached.
 
+use crate::api::{Event, Output};
 use crate::bounded::List;
 use crate::cx::{Cx, Promise, Timer};
-use crate::limits::{ADDRESSES, CANDIDATES, MAPPED, RECORD_LEAP, RECORD_LIFETIME, RELAYS};
+use crate::limits::{
+    ADDRESSES, CANDIDATES, MAPPED, RECORD_LEAP, RECORD_LIFETIME, RELAYS, STUN_REST, STUN_SERVERS,
+};
 use crate::path::dial::places;
+use crate::path::observe::Observer;
 use crate::record::{Key, Profile, Record as _};
-use crate::time::WallClock;
+use crate::time::{Instant, WallClock};
 use crate::wire::peer_record::{PeerRecord, Relay, VERSION};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -21,6 +25,12 @@ pub(crate) struct Own {
     observed: List<SocketAddr, RELAYS>,
     /// Where gateways let others in.
     mapped: List<SocketAddr, MAPPED>,
+    stun: List<SocketAddr, STUN_SERVERS>,
+    observer: Observer,
+    /// This start is counted.
+    ready: bool,
+    /// When the questions of the newest round were first asked.
+    asked: Instant,
     /// The peer record that may be shown, and the one that is not durable yet.
     record: Option<Bytes>,
     unsaved: Option<Bytes>,
@@ -35,6 +45,10 @@ impl Own {
             relays_said: true,
             observed: List::new(),
             mapped: List::new(),
+            stun: List::new(),
+            observer: Observer::default(),
+            ready: false,
+            asked: Instant::ZERO,
             record: None,
             unsaved: None,
         }
@@ -53,14 +67,83 @@ impl Own {
         let moved = self.local != addresses;
         self.local = addresses;
         self.renew(cx, false);
+        if moved {
+            // Who sees it now sees it elsewhere.
+            self.observed.clear();
+            self.look(cx);
+        }
         moved
+    }
+
+    /// Servers beside the relays that are asked from where we are seen.
+    pub(crate) fn stun_servers(&mut self, cx: &mut Cx, servers: List<SocketAddr, STUN_SERVERS>) {
+        self.stun = servers;
+        self.look(cx);
+    }
+
+    /// This start is counted: others may be spoken to.
+    pub(crate) fn started(&mut self, cx: &mut Cx) {
+        self.ready = true;
+        self.look(cx);
+    }
+
+    /// Asks from where we are seen.
+    fn look(&mut self, cx: &mut Cx) {
+        if !cx.datagrams || !self.ready {
+            return;
+        }
+        let relays = self.relays.iter().map(|relay| relay.address);
+        self.observer.begin(cx.now, &mut cx.rng, relays.chain(self.stun.iter().copied()));
+        self.asked = cx.now;
+        self.ask(cx);
+    }
+
+    /// The same, if there is a reason: something is new, or somebody did not answer. Not again and again: the reason comes
+    /// from a relay.
+    pub(crate) fn look_again(&mut self, cx: &mut Cx, new: bool) {
+        let rested = cx.now.saturating_since(self.asked) >= STUN_REST;
+        if rested && !self.observer.is_running() && (new || self.observer.has_unanswered()) {
+            self.look(cx);
+        }
+    }
+
+    /// Asks what is due to be asked, and says what is known when all is.
+    pub(crate) fn ask(&mut self, cx: &mut Cx) {
+        let over = self.observer.ends(cx.now, &mut cx.rng);
+        for (remote, bytes) in self.observer.leave(cx.now) {
+            cx.stats.datagrams_sent += 1;
+            cx.out.push_back(Output::Datagram { remote, ttl: None, bytes: Bytes::from(bytes) });
+        }
+        if over {
+            cx.event(Event::Observed {
+                addresses: self.observed.clone(),
+                mapping: self.observer.mapping(&self.local),
+                filtering: self.observer.filtering(),
+            });
+        }
+        match self.observer.deadline() {
+            Some(at) => cx.timers.set(Timer::Observe, at),
+            None => cx.timers.cancel(Timer::Observe),
+        }
+    }
+
+    /// An answer of a server that was asked: whether it says something new. `None`: it is no such answer.
+    pub(crate) fn observed_by(&mut self, cx: &mut Cx, from: SocketAddr, bytes: &[u8]) -> Option<bool> {
+        let address = self.observer.answered(cx.now, &mut cx.rng, from, bytes)?;
+        let new = self.observed(address);
+        self.ask(cx);
+        Some(new)
     }
 
     /// These are the home relays from now on.
     pub(crate) fn relays(&mut self, cx: &mut Cx, relays: List<Relay, RELAYS>) {
-        self.relays_said = self.relays == relays;
+        let same = self.relays == relays;
+        self.relays_said = same;
         self.relays = relays;
         self.renew(cx, false);
+        if !same {
+            self.look(cx);
+        }
     }
 
     /// Gateways let others in there, and nowhere else.

@@ -14,7 +14,7 @@ use crate::cx::Cx;
 use crate::ids::{PeerId, QueueId, StreamId};
 use crate::limits::{
     BACK_PORTS, CLIENTS, FORWARD_BURST, FORWARD_RATE, FORWARDED, FORWARDED_BYTES, FORWARDERS, KNOCK_BURST,
-    KNOCK_RATE, PACKET_BYTES, PLAINTEXT_BYTES, QUEUES, RECORD_FRAMES, STUN_BURST, STUN_RATE,
+    KNOCK_RATE, PACKET_BYTES, PLAINTEXT_BYTES, QUEUES, QUEUES_SERVED, RECORD_FRAMES, STUN_BURST, STUN_RATE,
 };
 use crate::links::{Links, Role};
 use crate::wire::Malformed;
@@ -276,7 +276,7 @@ impl Relaying {
             }
             Frame::Pong(nonce) => {
                 if let Some(link) = links.get_mut(stream) {
-                    link.forwards_came(*nonce, cx.now);
+                    let _not_shown = link.forwards_came(*nonce, cx.now);
                 }
             }
             _ => return Err(Malformed("a frame that clients do not send")),
@@ -288,7 +288,8 @@ impl Relaying {
     fn open(&mut self, cx: &mut Cx, who: PeerId, queue: &OpenQueue) {
         let Some(client) = self.clients.get_mut(&who) else { return };
         let taken = self.queues.get(&queue.id).is_some_and(|opened| opened.owner != who);
-        let too_many = !client.queues.contains(&queue.id) && client.queues.len() >= QUEUES;
+        let full = client.queues.len() >= QUEUES || self.queues.len() >= QUEUES_SERVED;
+        let too_many = !client.queues.contains(&queue.id) && full;
         if taken || too_many {
             client.undelivered(Port::Queue(queue.id), NotRelayed::TooMuch);
             cx.touch(who);

@@ -535,15 +535,14 @@ impl Session {
         self.pong_due = Some(nonce);
     }
 
-    pub(crate) fn got_pong(&mut self, nonce: u64, now: Instant) {
-        if let Some((expected, since)) = self.ping
-            && expected == nonce
-        {
-            self.sample_rtt(now.saturating_since(since));
-            self.ping = None;
-            // Still unanswered, but by a peer that hears us: ask again later, not at once.
-            self.offered = self.offered.map(|_| now);
-        }
+    /// The round trip, if this answers what was asked.
+    pub(crate) fn got_pong(&mut self, nonce: u64, now: Instant) -> Option<Duration> {
+        let (_, since) = self.ping.take_if(|(expected, _)| *expected == nonce)?;
+        let sample = now.saturating_since(since);
+        self.sample_rtt(sample);
+        // Still unanswered, but by a peer that hears us: ask again later, not at once.
+        self.offered = self.offered.map(|_| now);
+        Some(sample)
     }
 
     /// Something was sent that the peer should answer.

@@ -18,7 +18,8 @@
 
 use crate::api::{
     Answer, AttemptOutcome, Batch, Command, ContactChange, DialFailure, Event, Expire, Gateway, Input,
-    KeyRange, Output, Page, PathKind, Refusal, Rejection, SessionEnd, StreamEnd, TicketRefusal, Transport,
+    KeyRange, NatFiltering, NatMapping, Output, Page, PathKind, Refusal, Rejection, SessionEnd, StreamEnd,
+    TicketRefusal, Transport,
 };
 use crate::record::Kind;
 use crate::ticket::Ticket;
@@ -329,6 +330,7 @@ lines!(Command {
     "set_expire" = SetExpire { after },
     "advertise" = Advertise { addresses },
     "use_relays" = UseRelays { relays },
+    "use_stun_servers" = UseStunServers { servers },
     "reach" = Reach { peer },
     "shutdown" = Shutdown,
 });
@@ -366,7 +368,9 @@ lines!(Event {
     "connected" = Connected { peer, remote, path, initiator },
     "relay_changed" = RelayChanged { relay, remote, path, up },
     "port_mapped" = PortMapped { router, transport, external, up },
+    "observed" = Observed { addresses, mapping, filtering },
     "path_changed" = PathChanged { peer, remote, path },
+    "round_trip" = RoundTrip { peer, round_trip },
     "disconnected" = Disconnected { peer, why },
     "attempt" = Attempt { peer, remote, path, outcome },
     "next_attempt" = NextAttempt { peer, at },
@@ -424,6 +428,19 @@ words!(SessionEnd {
     "misbehaved" = Misbehaved,
 });
 words!(Transport { "udp" = Udp, "tcp" = Tcp, });
+words!(NatMapping {
+    "unknown" = Unknown,
+    "none" = None,
+    "translated" = Translated,
+    "endpoint_independent" = EndpointIndependent,
+    "endpoint_dependent" = EndpointDependent,
+});
+words!(NatFiltering {
+    "unknown" = Unknown,
+    "endpoint_independent" = EndpointIndependent,
+    "address_dependent" = AddressDependent,
+    "address_and_port_dependent" = AddressAndPortDependent,
+});
 words!(PathKind { "stream" = Stream, "datagram" = Datagram, "relayed" = Relayed, });
 words!(AttemptOutcome {
     "connected" = Connected,

@@ -8,7 +8,9 @@ use crate::api::{AttemptOutcome, DialFailure, Event, PathKind};
 use crate::bounded::List;
 use crate::cx::{Cx, Timer};
 use crate::ids::{PeerId, QueueId, StreamId};
-use crate::limits::{PACKET_BYTES, PLAINTEXT_BYTES, RECORD_FRAMES, RELAY_IDLE, RELAYS, RELAYS_USED};
+use crate::limits::{
+    PACKET_BYTES, PLAINTEXT_BYTES, RECORD_FRAMES, RELAY_IDLE, RELAYS, RELAYS_EACH, RELAYS_USED,
+};
 use crate::links::{Link, Links};
 use crate::path::dial::{Datagrams, Dial};
 use crate::session::Keys;
@@ -42,6 +44,8 @@ pub(crate) enum Came {
 struct Via {
     keys: Arc<Keys>,
     addresses: List<SocketAddr, RELAYS>,
+    /// For which peer's sake it is here, if it is no home relay.
+    whose: Option<PeerId>,
     home: bool,
     dial: Dial,
     link: Option<StreamId>,
@@ -58,6 +62,8 @@ pub(crate) struct Vias {
     map: BTreeMap<PeerId, Via>,
     /// What should be open at each home relay.
     wanted: BTreeMap<PeerId, BTreeMap<QueueId, bool>>,
+    /// Links that this node ended; those who used them are told in the same turn.
+    left: Vec<StreamId>,
     /// This start is counted: handshakes may name it.
     ready: bool,
     stopping: bool,
@@ -69,6 +75,7 @@ impl Vias {
             home: List::new(),
             map: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            left: Vec::new(),
             ready: false,
             stopping: false,
         }
@@ -88,7 +95,7 @@ impl Vias {
             }
         }
         for relay in self.home.clone().iter() {
-            if let Some(via) = self.via(cx, *relay) {
+            if let Some(via) = self.via(cx, links, *relay, None) {
                 via.home = true;
                 // What a peer says of this relay may have filled the list: what the user says has a place.
                 if !via.addresses.contains(&relay.address) {
@@ -96,16 +103,44 @@ impl Vias {
                     let _one_was_removed = via.addresses.push(relay.address);
                 }
             }
-            self.reach(cx, links, relay.peer);
         }
+        self.reach_home(cx, links);
         self.wanted.retain(|id, _| self.home.iter().any(|relay| relay.peer == *id));
     }
 
     /// Starts reaching the home relays: this start is counted.
     pub(crate) fn all_reach(&mut self, cx: &mut Cx, links: &mut Links) {
         self.ready = true;
+        self.reach_home(cx, links);
+    }
+
+    /// Asks the home relays whether they are there, and tries those now that do not serve us.
+    pub(crate) fn reach_home(&mut self, cx: &mut Cx, links: &mut Links) {
         for relay in self.home.clone().iter() {
+            self.probe(cx, links, &relay.peer);
             self.reach(cx, links, relay.peer);
+        }
+    }
+
+    fn probe(&self, cx: &mut Cx, links: &mut Links, id: &PeerId) {
+        if let Some(stream) = self.map.get(id).and_then(|via| via.link)
+            && let Some(link) = links.get_mut(stream)
+        {
+            link.session.probe(cx.now);
+            links.arm(cx, stream);
+        }
+    }
+
+    /// This device is somewhere else: relays may not hear it any more, and those that did not answer may answer now.
+    pub(crate) fn moved(&mut self, cx: &mut Cx, links: &mut Links, somewhere: bool) {
+        for via in self.map.values_mut() {
+            via.dial.moved();
+        }
+        for id in self.map.keys() {
+            self.probe(cx, links, id);
+        }
+        if somewhere {
+            self.reach_home(cx, links);
         }
     }
 
@@ -114,9 +149,54 @@ impl Vias {
         self.wanted.insert(relay, queues);
     }
 
-    fn via(&mut self, cx: &mut Cx, relay: Relay) -> Option<&mut Via> {
+    /// Makes room for one more, for this peer's sake; `None`: it is a home relay, which always has a place. A peer that names
+    /// relay after relay loses those that it named before, not those of others.
+    fn make_room(&mut self, cx: &mut Cx, links: &mut Links, whose: Option<PeerId>) -> bool {
+        let least = |vias: &mut dyn Iterator<Item = (&PeerId, &Via)>| {
+            vias.min_by_key(|(_, via)| (via.up, via.used)).map(|(id, _)| *id)
+        };
+        let mut others = self.map.iter().filter(|(_, via)| !via.home);
+        let surplus = if let Some(whose) = whose {
+            let mut named = others.filter(|(_, via)| via.whose == Some(whose));
+            if named.clone().count() >= RELAYS_EACH { least(&mut named) } else { None }
+        } else if self.map.len() >= RELAYS_USED {
+            least(&mut others)
+        } else {
+            None
+        };
+        if let Some(id) = surplus {
+            self.leave(cx, links, id);
+        }
+        self.map.len() < RELAYS_USED
+    }
+
+    /// This relay is of no use any more.
+    fn leave(&mut self, cx: &mut Cx, links: &mut Links, id: PeerId) {
+        let Some(mut via) = self.map.remove(&id) else { return };
+        cx.timers.cancel(Timer::Relay(id));
+        for dialled in via.dial.stop().iter().copied() {
+            links.abort(cx, dialled);
+        }
+        if let Some(link) = via.link {
+            links.end(cx, link, CloseReason::Goodbye);
+            self.left.push(link);
+        }
+    }
+
+    /// Links to relays that were left since this was asked last: no way leads over them any more.
+    pub(crate) fn take_left(&mut self) -> Vec<StreamId> {
+        core::mem::take(&mut self.left)
+    }
+
+    fn via(
+        &mut self,
+        cx: &mut Cx,
+        links: &mut Links,
+        relay: Relay,
+        whose: Option<PeerId>,
+    ) -> Option<&mut Via> {
         if !self.map.contains_key(&relay.peer) {
-            if self.map.len() >= RELAYS_USED || relay.peer == cx.peer() {
+            if relay.peer == cx.peer() || !self.make_room(cx, links, whose) {
                 return None;
             }
             let pseudonym = cx.identity.pseudonym(&relay.peer)?;
@@ -125,6 +205,7 @@ impl Vias {
             let via = Via {
                 keys,
                 addresses: List::new(),
+                whose,
                 home: false,
                 dial: Dial::new(),
                 link: None,
@@ -141,10 +222,16 @@ impl Vias {
         Some(via)
     }
 
-    /// The link to a relay, if it is up; otherwise it will be, if that can be.
-    pub(crate) fn link(&mut self, cx: &mut Cx, links: &mut Links, relay: Relay) -> Option<StreamId> {
+    /// The link to a relay of this peer's, if it is up; otherwise it will be, if that can be.
+    pub(crate) fn link(
+        &mut self,
+        cx: &mut Cx,
+        links: &mut Links,
+        relay: Relay,
+        whose: PeerId,
+    ) -> Option<StreamId> {
         let now = cx.now;
-        let via = self.via(cx, relay)?;
+        let via = self.via(cx, links, relay, Some(whose))?;
         via.used = now;
         if via.up {
             return via.link;
@@ -174,10 +261,7 @@ impl Vias {
         if via.dial.is_racing() {
             self.dial_next(cx, links, id);
         } else if idle {
-            if let Some(link) = via.link {
-                links.end(cx, link, CloseReason::Goodbye);
-            }
-            self.map.remove(&id);
+            self.leave(cx, links, id);
         } else if via.link.is_none() {
             self.reach(cx, links, id);
         } else if !via.home {
@@ -302,8 +386,9 @@ impl Vias {
                     }
                 }
                 Ok(Frame::Pong(nonce)) => {
-                    if let Some(link) = links.get_mut(stream) {
-                        link.forwards_came(nonce, cx.now);
+                    let pong = links.get_mut(stream).map(|link| link.forwards_came(nonce, cx.now));
+                    if let Some(round_trip) = pong.flatten() {
+                        cx.event(Event::RoundTrip { peer: id, round_trip });
                     }
                 }
                 Ok(_) | Err(_) => {

@@ -3,11 +3,16 @@
 mod pair;
 
 use pair::{ALICE, BOB, Pair, RELAY};
-use peerlink_core::api::{Command, Event, Input, PathKind};
+use peerlink_core::api::{Command, Event, Input, NatFiltering, NatMapping, PathKind};
 use peerlink_core::bounded::List;
-use peerlink_core::limits::{KEEPALIVE, LIVENESS_MAX, LIVENESS_MIN};
-use peerlink_core::time::Duration;
-use peerlink_core::wire::stun::{Message, Request};
+use peerlink_core::identity::{Identity, IdentitySecret};
+use peerlink_core::ids::{Name, PeerId};
+use peerlink_core::limits::{KEEPALIVE, LIVENESS_MAX, LIVENESS_MIN, RELAYS_EACH};
+use peerlink_core::ticket::{Ticket, TicketSecret};
+use peerlink_core::time::{Duration, Instant, WallClock};
+use peerlink_core::wire::peer_record::Relay;
+use peerlink_core::wire::stun::{Message, Request, Success};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 fn texts(from: u32, to: u32) -> Vec<String> {
@@ -263,4 +268,147 @@ fn a_stream_to_a_relay_that_swallows_what_is_forwarded_is_left() {
     pair.silent = false;
     pair.drive_until("delivered", |pair| pair.delivered(ALICE) == 5);
     assert_eq!(pair.received(BOB), texts(0, 5));
+}
+
+/// What `side` last said of how others see it.
+fn seen(pair: &Pair, side: usize) -> Option<(Vec<SocketAddr>, NatMapping, NatFiltering)> {
+    pair.sides[side].events.iter().rev().find_map(|event| match event {
+        Event::Observed { addresses, mapping, filtering } => Some((addresses.to_vec(), *mapping, *filtering)),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_node_learns_from_its_relay_that_a_box_stands_between() {
+    let pair = Pair::met_through_a_relay(11, |pair| {
+        pair.sides[ALICE].seen = "198.51.100.1:40000".parse().unwrap();
+    });
+    let outside = pair.sides[ALICE].seen;
+    assert_eq!(seen(&pair, ALICE), Some((vec![outside], NatMapping::Translated, NatFiltering::Unknown)));
+    let own = pair.sides[BOB].address;
+    assert_eq!(seen(&pair, BOB), Some((vec![own], NatMapping::None, NatFiltering::Unknown)));
+}
+
+#[test]
+fn who_moved_asks_again_and_forgets_where_it_was_seen() {
+    let mut pair = Pair::met_through_a_relay(12, |_| {});
+    let (count, new): (_, SocketAddr) = (observed(&pair), "192.0.2.77:41000".parse().unwrap());
+    pair.sides[ALICE].seen = new;
+    pair.handle(ALICE, Input::LocalAddresses(List::of(["10.9.9.9:4000".parse().unwrap()])));
+    pair.drive_until("asked again", |pair| observed(pair) > count);
+    assert_eq!(seen(&pair, ALICE).unwrap().0, [new]);
+}
+
+fn observed(pair: &Pair) -> usize {
+    pair.count(ALICE, |event| matches!(event, Event::Observed { .. }))
+}
+
+#[test]
+fn a_server_beside_the_relays_is_asked_and_nobody_without_end() {
+    let mut pair = Pair::met_through_a_relay(13, |_| {});
+    let server: SocketAddr = "203.0.113.5:3478".parse().unwrap();
+    let count = observed(&pair);
+    pair.command(ALICE, Command::UseStunServers { servers: List::of([server]) }).unwrap();
+    pair.drive_until("it does not answer", |pair| observed(pair) > count);
+    let asked = |pair: &Pair| pair.air.log.iter().filter(|(_, _, to, _)| *to == server).count();
+    assert_eq!(asked(&pair), 3);
+    // Whatever comes by itself changes nothing.
+    let mut answer = Vec::new();
+    let mapped = "192.0.2.1:1".parse().unwrap();
+    Success { transaction: [1; 12], mapped, other: None, origin: None }.encode(&mut answer, 200);
+    pair.handle(ALICE, Input::Datagram { remote: server, bytes: &answer });
+    let end = pair.now + Duration::from_secs(600);
+    pair.drive_until("ten minutes", |pair| pair.now >= end);
+    assert_eq!(asked(&pair), 3);
+    assert!(seen(&pair, ALICE).unwrap().0.iter().all(|address| *address == pair.sides[ALICE].seen));
+}
+
+/// Alice hears nobody for hours: the waits between her tries have grown.
+fn hours_alone(seed: u64) -> Pair {
+    let mut pair = Pair::met_through_a_relay(seed, |_| {});
+    let (alice, relay, bob) = (pair.sides[ALICE].seen, pair.sides[RELAY].seen, pair.sides[BOB].seen);
+    pair.air.cut.extend([(alice, relay), (relay, alice), (alice, bob), (bob, alice)]);
+    let end = pair.now + Duration::from_secs(3 * 3600);
+    pair.drive_until("hours", |pair| pair.now >= end);
+    pair
+}
+
+#[test]
+fn who_comes_back_to_a_network_does_not_wait_for_the_next_try() {
+    let mut pair = hours_alone(14);
+    pair.air.cut.clear();
+    let at = pair.now;
+    pair.handle(ALICE, Input::LocalAddresses(List::of(["10.9.9.9:4000".parse().unwrap()])));
+    let before = (by(&pair, ALICE, PathKind::Relayed), by(&pair, ALICE, PathKind::Datagram));
+    pair.drive_until("somebody is reached", |pair| {
+        (by(pair, ALICE, PathKind::Relayed), by(pair, ALICE, PathKind::Datagram)) != before
+    });
+    assert!(pair.now.saturating_since(at) <= Duration::from_secs(1), "{:?}", pair.now.saturating_since(at));
+}
+
+#[test]
+fn who_looks_at_a_contact_has_the_home_relay_tried_as_well() {
+    let mut pair = hours_alone(15);
+    pair.air.cut.clear();
+    let up = |pair: &Pair| pair.count(ALICE, |event| matches!(event, Event::RelayChanged { up: true, .. }));
+    let (before, at, peer) = (up(&pair), pair.now, pair.peer(BOB));
+    pair.command(ALICE, Command::Reach { peer }).unwrap();
+    pair.drive_until("the relay serves", |pair| up(pair) > before);
+    assert!(pair.now.saturating_since(at) <= Duration::from_secs(1), "{:?}", pair.now.saturating_since(at));
+}
+
+/// Somebody, and nobody's address.
+fn somebody(n: u8) -> (PeerId, SocketAddr) {
+    let secret = IdentitySecret::new([n; 32]).unwrap();
+    (Identity::new(&secret).unwrap().peer(), SocketAddr::from(([203, 0, 113, n], 443)))
+}
+
+/// A ticket of `peer` with relays `from..from + 4` in it.
+fn ticket(peer: PeerId, from: u8) -> Command {
+    let relays = (from..from + 4).map(somebody).map(|(peer, address)| Relay { peer, address });
+    let ticket = Ticket {
+        peer,
+        secret: TicketSecret([1; 16]),
+        nickname: None,
+        expires: WallClock(u64::MAX),
+        addresses: List::new(),
+        relays: List::of(relays),
+    };
+    let text = peer.to_string();
+    Command::Add { ticket: Box::new(ticket), petname: Name::new(&text[..16]).unwrap() }
+}
+
+/// To how many relays `side` sent something since then.
+fn spoken_to(pair: &Pair, since: Instant) -> usize {
+    let to = pair.air.log.iter().filter(|(at, _, to, _)| *at >= since && to.port() == 443);
+    to.map(|(_, _, to, _)| *to).collect::<BTreeSet<_>>().len()
+}
+
+#[test]
+fn a_peer_that_names_relay_after_relay_has_few_of_them_dialled() {
+    let mut pair = Pair::met_through_a_relay(16, |_| {});
+    let (peer, _) = somebody(200);
+    for n in 0..20 {
+        pair.command(ALICE, ticket(peer, 10 + 4 * n)).unwrap();
+        pair.settle();
+    }
+    let since = pair.now + Duration::from_secs(11);
+    pair.drive_until("the first tries are over", |pair| pair.now >= since);
+    let since = pair.now;
+    let end = pair.now + Duration::from_secs(90);
+    pair.drive_until("a while", |pair| pair.now >= end);
+    assert!((4..=RELAYS_EACH).contains(&spoken_to(&pair, since)), "{}", spoken_to(&pair, since));
+}
+
+#[test]
+fn whatever_peers_name_a_home_relay_has_a_place() {
+    let mut pair = Pair::met_through_a_relay(17, |_| {});
+    for n in 0..20 {
+        pair.command(ALICE, ticket(somebody(150 + n).0, 10 + 4 * n)).unwrap();
+        pair.settle();
+    }
+    let (peer, address) = somebody(240);
+    pair.command(ALICE, Command::UseRelays { relays: List::of([Relay { peer, address }]) }).unwrap();
+    pair.settle();
+    assert!(pair.air.log.iter().any(|(_, _, to, _)| *to == address), "it is dialled");
 }

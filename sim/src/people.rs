@@ -359,6 +359,8 @@ impl World {
             | Event::PathChanged { .. }
             | Event::RelayChanged { .. }
             | Event::PortMapped { .. }
+            | Event::Observed { .. }
+            | Event::RoundTrip { .. }
             | Event::Attempt { .. }
             | Event::NextAttempt { .. }
             | Event::Rejected { .. }
@@ -366,21 +368,7 @@ impl World {
             Event::Connected { peer, .. } => self.stands_with(index, peer),
             Event::Disconnected { peer, why } => self.parted(index, &peer, why),
             Event::Stopped => self.stopped(index),
-            Event::Misbehaved { peer, what } if !self.oracle.is_hostile(&peer) => {
-                let name = self.hosts[index].name();
-                let other = self.hosts.iter().position(|host| host.peer == peer).unwrap_or(index);
-                // A peer is asked to answer only for what it said: what was altered on the way must not get that far.
-                let check = if what.contains("credit") {
-                    // What its recipient has no room for was not to be sent.
-                    Check::Bounded
-                } else if self.is_attacked(index, other) || self.is_touched(index, other) {
-                    Check::Authentic
-                } else {
-                    Check::Contract
-                };
-                self.fail(check, format!("{name} calls an honest peer misbehaved: {what}"));
-            }
-            Event::Misbehaved { .. } => {}
+            Event::Misbehaved { peer, what } => self.called_misbehaved(index, &peer, &what),
         }
     }
 
@@ -398,6 +386,25 @@ impl World {
         }
         draft.state = State::Queued(message);
         draft.asking = draft.asking.saturating_sub(1);
+    }
+
+    /// A node says that a peer misbehaves.
+    fn called_misbehaved(&mut self, index: usize, peer: &PeerId, what: &str) {
+        if self.oracle.is_hostile(peer) {
+            return;
+        }
+        let name = self.hosts[index].name();
+        let other = self.hosts.iter().position(|host| host.peer == *peer).unwrap_or(index);
+        // A peer is asked to answer only for what it said: what was altered on the way must not get that far.
+        let check = if what.contains("credit") {
+            // What its recipient has no room for was not to be sent.
+            Check::Bounded
+        } else if self.is_attacked(index, other) || self.is_touched(index, other) {
+            Check::Authentic
+        } else {
+            Check::Contract
+        };
+        self.fail(check, format!("{name} calls an honest peer misbehaved: {what}"));
     }
 
     /// A session ended. For bytes that were not as they should be only where somebody may have touched them.

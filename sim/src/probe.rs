@@ -182,6 +182,8 @@ impl Met {
             | Event::PathChanged { .. }
             | Event::RelayChanged { .. }
             | Event::PortMapped { .. }
+            | Event::Observed { .. }
+            | Event::RoundTrip { .. }
             | Event::NextAttempt { .. }
             | Event::StoreFailed => return,
         };

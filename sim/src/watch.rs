@@ -9,6 +9,7 @@ use crate::limits::{CHALLENGE_BYTES, SLACK_RESPONSES, WATCHED};
 use crate::oracle::{Check, Violation};
 use crate::queue::Run;
 use peerlink_core::limits::{AMPLIFICATION, COOKIE_ABOVE, HANDSHAKE_TIMEOUT};
+use peerlink_core::wire::stun::Message;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
@@ -74,7 +75,9 @@ impl Watch {
         // Who dials has not heard of the other yet, and where a peer says that it is, is asked whether it is there. How
         // often that may be tried is bounded elsewhere.
         let asks = kind == DATA && bytes.len() == CHALLENGE_BYTES && self.known.contains(&to);
-        if kind != INITIATION && !asks {
+        // A relay is asked from where it sees us, a few times, before it may have heard of us.
+        let question = self.known.contains(&to) && matches!(Message::decode(bytes), Ok(Message::Request(_)));
+        if kind != INITIATION && !asks && !question {
             account.sent += bytes.len();
             if !account.answered && account.sent > AMPLIFICATION * account.came {
                 let what =

@@ -11,7 +11,7 @@ use crate::limits::{DIAL_TIMEOUT, HALF_OPEN, HALF_OPEN_PER_SOURCE, PLAINTEXT_BYT
 use crate::path::channel::Place;
 use crate::planted::planted;
 use crate::session::{Identified, Keys, Session, Step, put_record};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::frame::{CloseReason, Frame};
 use crate::wire::handshake::{Carrier, WANTS_RELAY};
 use alloc::boxed::Box;
@@ -136,9 +136,10 @@ impl Link {
     }
 
     /// The other end, a relay or a client of ours, got what came before the ping.
-    pub(crate) fn forwards_came(&mut self, nonce: u64, now: Instant) {
-        self.session.got_pong(nonce, now);
+    pub(crate) fn forwards_came(&mut self, nonce: u64, now: Instant) -> Option<Duration> {
+        let round_trip = self.session.got_pong(nonce, now);
         self.session.answered(true, now);
+        round_trip
     }
 }
 

@@ -129,6 +129,11 @@ impl Dial {
         self.backoff.next(rng)
     }
 
+    /// This device is somewhere else, where nothing has failed yet.
+    pub(crate) fn moved(&mut self) {
+        self.backoff.reset();
+    }
+
     /// The wait is over, whether or not a race begins.
     pub(crate) fn waited(&mut self) {
         if self.phase == Phase::Waiting {

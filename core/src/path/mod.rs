@@ -3,3 +3,4 @@
 pub(crate) mod channel;
 pub(crate) mod dial;
 pub(crate) mod mapping;
+pub(crate) mod observe;

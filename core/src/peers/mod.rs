@@ -369,7 +369,7 @@ impl Peers {
         link.confirmed = true;
         cx.stats.sessions += 1;
         let (remote, path, initiator) = (link.remote, link.path(), link.we_dialled());
-        let relayed = link.is_relayed();
+        let (relayed, round_trip) = (link.is_relayed(), link.session.round_trip());
         let Some(peer) = self.map.get_mut(&id) else { return };
         if initiator {
             cx.event(Event::Attempt { peer: id, remote, path, outcome: AttemptOutcome::Connected });
@@ -378,6 +378,9 @@ impl Peers {
             peer.dial.stands(cx.now, peer.outgoing.acknowledged());
             peer.shown = Some((remote, path));
             cx.event(Event::Connected { peer: id, remote, path, initiator });
+            if !round_trip.is_zero() {
+                cx.event(Event::RoundTrip { peer: id, round_trip });
+            }
         }
         if !relayed {
             cx.timers.cancel(Timer::Dial(id));

@@ -38,10 +38,16 @@ impl Peers {
         }
     }
 
-    /// This device is somewhere else: what stood from where it was is probably dead, and nobody says so.
-    pub(crate) fn probe_all(&self, cx: &mut Cx, links: &mut Links) {
-        for id in self.map.keys() {
-            self.probe(cx, links, *id);
+    /// This device is somewhere else: what stood from where it was is probably dead, and nobody says so; and what failed from
+    /// there shows nothing here.
+    pub(crate) fn moved(&mut self, cx: &mut Cx, links: &mut Links, somewhere: bool) {
+        let all: Vec<PeerId> = self.map.keys().copied().collect();
+        for id in all {
+            self.probe(cx, links, id);
+            if let Some(peer) = self.map.get_mut(&id).filter(|_| somewhere) {
+                peer.dial.moved();
+                self.reach(cx, links, id);
+            }
         }
     }
 

@@ -161,7 +161,11 @@ impl Peers {
                 link.session.got_ping(nonce);
                 cx.touch(id);
             }
-            Frame::Pong(nonce) => link.session.got_pong(nonce, cx.now),
+            Frame::Pong(nonce) => {
+                if let Some(round_trip) = link.session.got_pong(nonce, cx.now) {
+                    cx.event(Event::RoundTrip { peer: id, round_trip });
+                }
+            }
             Frame::Gone(gone) => {
                 match gone.author {
                     Author::Sender => peer.inbox.gone(cx, &gone),

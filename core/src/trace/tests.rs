@@ -185,6 +185,8 @@ fn every_word_has_its_text() {
     texts::<SessionEnd>(&mut out);
     texts::<AttemptOutcome>(&mut out);
     texts::<Rejection>(&mut out);
+    texts::<NatMapping>(&mut out);
+    texts::<NatFiltering>(&mut out);
     texts::<Kind>(&mut out);
     insta::assert_snapshot!("words", out);
 }
@@ -229,6 +231,8 @@ fn every_word_reads_back() {
     check::<SessionEnd>(6);
     check::<AttemptOutcome>(5);
     check::<Rejection>(7);
+    check::<NatMapping>(5);
+    check::<NatFiltering>(4);
     check::<Kind>(4);
 }
 

@@ -568,6 +568,8 @@ impl Oracle {
             | Event::PathChanged { .. }
             | Event::RelayChanged { .. }
             | Event::PortMapped { .. }
+            | Event::Observed { .. }
+            | Event::RoundTrip { .. }
             | Event::Disconnected { .. }
             | Event::Attempt { .. }
             | Event::NextAttempt { .. }
