@@ -134,6 +134,10 @@ pub const WAYS: usize = 24;
 pub const NAMED_PLACES: u32 = 2 * CANDIDATES as u32;
 /// How far the first packet of a punched way goes: beyond the boxes in front of us, not to those in front of the peer.
 pub const OPENER_TTL: u8 = 4;
+/// How many packets go so far, one right behind the other.
+pub const OPENERS: u8 = 3;
+/// How often that is done while the peer does not know yet where to send.
+pub const OPENER_TRIES: u32 = CHALLENGE_TRIES - 2;
 /// How many times what came from a way may be sent to it before it is proven (RFC 9000, section 8.1).
 pub const AMPLIFICATION: usize = 3;
 /// A challenge that is not answered is repeated after this, so many times.

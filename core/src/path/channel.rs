@@ -13,8 +13,8 @@ use crate::bounded::List;
 use crate::bucket::Bucket;
 use crate::ids::StreamId;
 use crate::limits::{
-    ACK_RANGES, AMPLIFICATION, CHALLENGE_TRIES, CHALLENGE_WAIT, NAMED_PLACES, OPENER_TTL, PACKET_BYTES,
-    RECORD_PREFIX, SILENT_PROBES, WAYS,
+    ACK_RANGES, AMPLIFICATION, CHALLENGE_TRIES, CHALLENGE_WAIT, NAMED_PLACES, OPENER_TRIES, OPENER_TTL,
+    OPENERS, PACKET_BYTES, RECORD_PREFIX, SILENT_PROBES, WAYS,
 };
 use crate::noise::{Opener, Sealer, Split};
 use crate::parts::{Inbound, Outbound};
@@ -78,8 +78,9 @@ struct Way {
     answer: Option<[u8; 8]>,
     /// Bytes that may go there before it is proven.
     allowance: usize,
-    /// The next challenge does not have to get there: it opens our own way for what comes from there.
-    opener: bool,
+    /// So many challenges leave first that do not have to get there: they open our own way for what comes from there. More than
+    /// one, because a lost one would leave it shut, and a box that is met by what gets there may hold a grudge for long.
+    openers: u8,
 }
 
 impl Way {
@@ -92,7 +93,7 @@ impl Way {
             due: !proven,
             answer: None,
             allowance: 0,
-            opener: false,
+            openers: 0,
         }
     }
 }
@@ -293,7 +294,7 @@ impl Channel {
             Some(self.ways.len() - 1)
         })?;
         let way = self.ways.get_mut(at)?;
-        (way.heard, way.opener) = (now, false);
+        (way.heard, way.openers) = (now, 0);
         if let Some(challenge) = way.challenge.as_mut().filter(|challenge| challenge.opener) {
             // What was opened is open, and the other side's as well: now it gets there.
             challenge.opener = false;
@@ -311,7 +312,22 @@ impl Channel {
             .acked(now, ranges.iter().cloned(), delay, |fate, carried| {
                 settle(outbound, acks, tell, fate, carried)
             })
-            .map_err(|_| Malformed("acknowledgement of what was never sent"))
+            .map_err(|_| Malformed("acknowledgement of what was never sent"))?;
+        if self.knows_places() {
+            for way in self.ways.iter_mut() {
+                if let Some(challenge) = way.challenge.as_mut().filter(|challenge| challenge.opener) {
+                    // The peer has sent to us before it said so: its own box is open now.
+                    (challenge.opener, challenge.tries) = (false, 0);
+                    (way.openers, way.due) = (0, true);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer knows where we may be.
+    fn knows_places(&self) -> bool {
+        self.told.is_some_and(|told| self.outbound.has_arrived(told))
     }
 
     // --- ways ------------------------------------------------------------------------------------------------
@@ -366,7 +382,7 @@ impl Channel {
     /// Unless that is so already, the first packet need not get there, only out of here: a box in front of the peer that
     /// sees it before the peer sent may hold a grudge.
     pub(crate) fn try_place(&mut self, now: Instant, place: Place) {
-        let opener = !self.told.is_some_and(|told| self.outbound.has_arrived(told));
+        let opener = !self.knows_places();
         match self.ways.iter_mut().find(|way| way.remote == place) {
             Some(way) if way.proven || way.challenge.is_some() => {}
             _ if !self.named.take(now, 1) => {}
@@ -375,7 +391,7 @@ impl Channel {
                 let mut way = Way::new(now, place, false);
                 // Who says so is the peer, for itself: as much as the challenges need may go there.
                 way.allowance = CHALLENGE_TRIES as usize * PACKET_BYTES / 8;
-                way.opener = opener;
+                way.openers = if opener { OPENERS } else { 0 };
                 if self.ways.is_full()
                     && let Some(at) = self.ways.iter().position(|way| !way.proven && way.challenge.is_none())
                 {
@@ -520,9 +536,11 @@ impl Channel {
         if let Some(token) = way.answer.take() {
             Piece::Answer(token).encode(&mut packet);
         }
-        let opener = core::mem::take(&mut way.opener);
-        if core::mem::take(&mut way.due) {
-            let tries = way.challenge.map_or(1, |challenge| challenge.tries + 1);
+        let opener = way.openers > 0;
+        way.openers = way.openers.saturating_sub(1);
+        if core::mem::replace(&mut way.due, way.openers > 0) {
+            // Openers that leave together are one try.
+            let tries = way.challenge.map_or(0, |challenge| challenge.tries) + u32::from(way.openers == 0);
             let token = way.challenge.map_or_else(|| rng.bytes(), |challenge| challenge.token);
             way.challenge = Some(Challenge { token, sent: now, tries, opener });
             Piece::Challenge(token).encode(&mut packet);
@@ -584,6 +602,9 @@ impl Channel {
                     way.challenge = None;
                 } else {
                     way.due = true;
+                    // As long as the peer does not know where we are, nothing opens the box in front of it.
+                    let waits = |challenge: Challenge| challenge.opener && challenge.tries < OPENER_TRIES;
+                    way.openers = u8::from(way.challenge.is_some_and(waits));
                     // Not before the next wait, even if nothing may go there.
                     way.challenge = way.challenge.map(|challenge| Challenge { sent: now, ..challenge });
                 }

@@ -1,6 +1,7 @@
 //! Two channels, and every packet between them in the hand of the test.
 
 use super::*;
+use crate::limits::ACK_DELAY;
 use crate::noise::{Handshake, Role, StaticKey};
 use crate::wire::frame::Frame;
 use crate::wire::packet::Packet;
@@ -137,9 +138,9 @@ fn an_opener_is_followed_by_a_packet_that_gets_there_as_soon_as_the_other_is_hea
     let held = two.out(0);
     let there = Place::Udp("9.9.9.3:3".parse().unwrap());
     two.sides[0].try_place(two.now, there);
-    let opener = two.out(0);
-    let [opener] = &opener[..] else { panic!("one packet") };
-    assert_eq!((opener.remote, opener.ttl), (there, Some(OPENER_TTL)));
+    let openers = two.out(0);
+    assert_eq!(openers.len(), usize::from(OPENERS));
+    assert!(openers.iter().all(|opener| (opener.remote, opener.ttl) == (there, Some(OPENER_TTL))));
     two.now += Duration::from_millis(10);
     two.sides[0].due(two.now);
     assert!(two.out(0).is_empty());
@@ -164,4 +165,50 @@ fn an_opener_is_followed_by_a_packet_that_gets_there_as_soon_as_the_other_is_hea
     assert!(two.out(0).iter().all(|leaving| leaving.remote != there));
     two.sides[0].try_place(two.now, Place::Udp("9.9.9.5:5".parse().unwrap()));
     assert!(two.out(0).iter().all(|leaving| leaving.ttl.is_none()));
+}
+
+#[test]
+fn a_whole_packet_waits_until_the_peer_knows_where_we_are_but_not_for_ever() {
+    let there = Place::Udp("9.9.9.3:3".parse().unwrap());
+    let ttls = |two: &mut Two, waits: u32| -> Vec<Option<u8>> {
+        let mut ttls = Vec::new();
+        for _ in 0..waits {
+            two.now += CHALLENGE_WAIT;
+            two.sides[0].due(two.now);
+            ttls.extend(
+                two.out(0).iter().filter(|leaving| leaving.remote == there).map(|leaving| leaving.ttl),
+            );
+        }
+        ttls
+    };
+    let begin = || {
+        let mut two = Two::new();
+        two.say(0, 100);
+        two.sides[0].told_places();
+        let told = two.out(0);
+        two.sides[0].try_place(two.now, there);
+        assert!(two.out(0).iter().all(|opener| opener.ttl == Some(OPENER_TTL)));
+        (two, told)
+    };
+    // What tells it is lost again and again.
+    let (mut two, _) = begin();
+    let low = usize::try_from(OPENER_TRIES).unwrap() - 1;
+    let tried = ttls(&mut two, CHALLENGE_TRIES + 3);
+    assert_eq!(tried[..low], alloc::vec![Some(OPENER_TTL); low]);
+    // The way in use is doubted by then, and every other tried for that.
+    assert!(tried[low..].iter().all(Option::is_none) && tried.len() >= low + 2, "{tried:?}");
+    // It arrives, and that is heard: at once, and with all tries.
+    let (mut two, told) = begin();
+    assert_eq!(ttls(&mut two, 1), [Some(OPENER_TTL)]);
+    for leaving in told {
+        two.hand(1, &leaving);
+    }
+    two.now += ACK_DELAY;
+    two.sides[1].due(two.now);
+    for leaving in two.out(1) {
+        two.hand(0, &leaving);
+    }
+    let whole: Vec<_> = two.out(0).into_iter().filter(|leaving| leaving.remote == there).collect();
+    assert_eq!(whole.iter().map(|leaving| leaving.ttl).collect::<Vec<_>>(), [None]);
+    assert_eq!(ttls(&mut two, CHALLENGE_TRIES + 3), alloc::vec![None; CHALLENGE_TRIES as usize - 1]);
 }
