@@ -65,8 +65,6 @@ pub enum Planted {
     DeletedTooMuch,
     /// What was to expire is not looked for after a start.
     ExpiryForgotten,
-    /// What the peer holds only as gone counts as delivered.
-    GoneTakenForDelivered,
     /// A body that a session had begun stays when the session ends.
     ChunkKept,
 }
@@ -115,7 +113,6 @@ impl Planted {
         ("head-deleted", Self::HeadDeleted),
         ("deleted-too-much", Self::DeletedTooMuch),
         ("expiry-forgotten", Self::ExpiryForgotten),
-        ("gone-taken-for-delivered", Self::GoneTakenForDelivered),
         ("chunk-kept", Self::ChunkKept),
     ];
 

@@ -59,7 +59,6 @@ fn checks(bug: Planted) -> &'static [Check] {
         Planted::WindowMovedByForged => &[Check::Lasting],
         Planted::LostPartForgotten => &[Check::Lasting, Check::Liveness],
         Planted::CookieNeverAsked | Planted::ChunkKept => &[Check::Bounded],
-        Planted::GoneTakenForDelivered => &[Check::AcknowledgedIsDurable],
     }
 }
 

@@ -224,10 +224,9 @@ impl Outbox {
     /// ends the wait for a number that the peer says to be gone: who has it offers it again.
     pub(crate) fn settle_gone(&mut self, cx: &mut Cx) {
         while let Some(cursor) = self.settle_cursor() {
-            let bug = planted!(cx, GoneTakenForDelivered);
             let marker = self.ready.front().filter(|(seq, entry)| {
                 let is_marker = matches!(entry.dropped, Some(Dropped::Gone { .. }));
-                (is_marker || bug) && first_of(*seq, entry) <= cursor
+                is_marker && first_of(*seq, entry) <= cursor
             });
             let marker = marker.map(|(seq, entry)| (*seq, entry.hash, entry.lamport));
             let Some((end, hash, lamport)) = marker else { return };
