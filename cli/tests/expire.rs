@@ -47,7 +47,7 @@ fn a_message_that_is_not_delivered_in_time_is_taken_back() {
 #[test]
 fn the_profile_says_how_long_a_message_is_tried() {
     let (alice, _alice_up, _bob, bob_up) = friends();
-    let all = "expire  never\nrelays  none\nstun    none\nrelay   off\nudp     on\n";
+    let all = "expire  never\nrelays  none\nstun    none\nrelay   off\nudp     on\nmapping on\n";
     assert_eq!(alice.run(&["config"]).succeeds().out, all);
     alice.run(&["config", "expire", "1s"]).succeeds();
     assert_eq!(alice.run(&["config", "expire"]).succeeds().out, "expire  1s\n");
