@@ -105,8 +105,8 @@ impl Host {
             .spawn(move || watch(&watched, &events))
             .map_err(Fault::internal)?;
         *running() = Some((service.clone(), socket.clone()));
-        service.use_relays(relays)?;
-        service.use_servers(settings.stun)?;
+        // Refused by a node whose store just failed, which says so to whoever wants something of it. What is there can be read.
+        let _said_later = service.use_relays(relays).and_then(|()| service.use_servers(settings.stun));
         let host = Self { service, socket, events: Some(events) };
         host.serve()?;
         Ok(host)

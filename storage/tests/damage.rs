@@ -121,10 +121,10 @@ fn refused(damage: impl FnOnce(&Path)) -> OpenError {
 fn a_newer_format_is_refused_by_name() {
     let twice = "peerlink store 9\n".repeat(2);
     let error = refused(|dir| fs::write(dir.join("format"), twice).unwrap());
-    assert!(matches!(error, OpenError::Newer { found: 9, known: 3, .. }));
+    assert!(matches!(error, OpenError::Newer { found: 9, known: 4, .. }));
     assert!(error.to_string().contains("newer program"), "{error}");
     let error = refused(|dir| fs::write(dir.join("format"), "peerlink store 1\n").unwrap());
-    assert!(matches!(error, OpenError::Older { found: 1, known: 3, .. }), "{error}");
+    assert!(matches!(error, OpenError::Older { found: 1, known: 4, .. }), "{error}");
 }
 
 #[test]

@@ -108,9 +108,11 @@ fn inside() {
     let external: Vec<SocketAddr> =
         ports.iter().map(|port| port["external"].as_str().unwrap().parse().unwrap()).collect();
     assert!(external.iter().all(|external| external.ip() == outside(1)), "{ports:?}");
-    let status = ask_until(&person.dir, &json!({ "do": "status" }));
-    let told = status["reachable"].as_array().unwrap().contains(&json!(external[0].to_string()));
-    assert!(told, "{status}");
+    // Once the record that says so is on disk.
+    wait_for("others are told", || {
+        let status = try_ask(&person.dir, &json!({ "do": "status" }))?;
+        status["reachable"].as_array()?.contains(&json!(external[0].to_string())).then_some(())
+    });
     // They are given back when it ends in good order.
     let opened = forwards();
     assert!(opened.contains("4711"), "{opened}");
