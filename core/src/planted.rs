@@ -71,7 +71,7 @@ pub enum Planted {
 
 #[cfg(peerlink_planted)]
 impl Planted {
-    pub const ALL: [(&'static str, Self); 43] = [
+    pub const ALL: [(&'static str, Self); 42] = [
         ("ack-before-durable", Self::AckBeforeDurable),
         ("dedup-off", Self::DedupOff),
         ("lost-ack-never-repaired", Self::LostAckNeverRepaired),
