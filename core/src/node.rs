@@ -428,8 +428,8 @@ impl Node {
                 self.vias.want(relay.peer, queues);
             }
         }
-        for relay in self.vias.take_left() {
-            for lost in self.links.lose(&mut self.cx, relay, None) {
+        for relay in self.vias.take_left().iter() {
+            for lost in self.links.lose(&mut self.cx, *relay, None) {
                 self.over(lost, AttemptOutcome::HandshakeFailed, SessionEnd::Lost, true);
             }
         }

@@ -63,7 +63,7 @@ pub(crate) struct Vias {
     /// What should be open at each home relay.
     wanted: BTreeMap<PeerId, BTreeMap<QueueId, bool>>,
     /// Links that this node ended; those who used them are told in the same turn.
-    left: Vec<StreamId>,
+    left: List<StreamId, RELAYS_USED>,
     /// This start is counted: handshakes may name it.
     ready: bool,
     stopping: bool,
@@ -75,7 +75,7 @@ impl Vias {
             home: List::new(),
             map: BTreeMap::new(),
             wanted: BTreeMap::new(),
-            left: Vec::new(),
+            left: List::new(),
             ready: false,
             stopping: false,
         }
@@ -179,12 +179,13 @@ impl Vias {
         }
         if let Some(link) = via.link {
             links.end(cx, link, CloseReason::Goodbye);
-            self.left.push(link);
+            // They are taken in every turn, and none has as many links.
+            let _room_is_there = self.left.push(link);
         }
     }
 
     /// Links to relays that were left since this was asked last: no way leads over them any more.
-    pub(crate) fn take_left(&mut self) -> Vec<StreamId> {
+    pub(crate) fn take_left(&mut self) -> List<StreamId, RELAYS_USED> {
         core::mem::take(&mut self.left)
     }
 

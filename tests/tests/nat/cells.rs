@@ -13,8 +13,9 @@ use std::fs;
 use std::net::SocketAddr;
 
 /// Where somebody is: the boxes from the internet inward, and the class that they make.
-const PLACES: [(&str, &[Rules], Class); 9] = [
+pub(crate) const PLACES: [(&str, &[Rules], Class); 10] = [
     ("open", &[Rules::Open], Open),
+    ("firewall", &[Rules::Firewall], Home),
     ("full cone", &[Rules::FullCone], Cone),
     ("restricted", &[Rules::Restricted], Adf),
     ("masquerade", &[Rules::Masquerade], Home),

@@ -3,6 +3,7 @@
 //! Both are brought together by the relay, write at once, and write again when the way is the one that the oracle
 //! names: straight between the two, or through the relay and no other. Both histories are compared in the end.
 
+use crate::cells::PLACES;
 use crate::lab::{Lab, SERVERS, Site, alone, within};
 use crate::people::{Person, Process, answer, ask_until, introduce, judge, settle, times, try_ask, wait_for};
 use crate::rules::Rules;
@@ -18,19 +19,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Where somebody is: the boxes from the internet inward, and the class that they make.
-const PLACES: [(&str, &[Rules], Class); 10] = [
-    ("open", &[Rules::Open], Open),
-    ("firewall", &[Rules::Firewall], Home),
-    ("full cone", &[Rules::FullCone], Cone),
-    ("restricted", &[Rules::Restricted], Adf),
-    ("masquerade", &[Rules::Masquerade], Home),
-    ("two boxes", &[Rules::Masquerade, Rules::Masquerade], Home),
-    ("naive", &[Rules::Naive], Naiv),
-    ("fully random", &[Rules::FullyRandom], Hard),
-    ("without udp", &[Rules::UdpDropped], Nudp),
-    ("web only", &[Rules::WebOnly], T443),
-];
 /// Two hosts side by side behind one box, which turns packets back or does not.
 const NEIGHBOURS: [(&str, Rules); 3] = [
     ("neighbours", Rules::Masquerade),
